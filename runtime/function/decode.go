@@ -1,0 +1,107 @@
+package function
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// decode reads a request strictly: UTF-8, no unknown and no repeated field,
+// names in their exact case. Every error is a Refusal that names the field.
+// Where *R has a method Check() error, it is called at the end.
+func decode[R any](data []byte) (R, error) {
+	var request R
+	if len(data) == 0 {
+		data = []byte("{}") // a request without a body: every field left out
+	}
+	if err := json.Unmarshal(data, &request, json.RejectUnknownMembers(true)); err != nil {
+		return request, decodeRefusal(err)
+	}
+	if c, ok := any(&request).(interface{ Check() error }); ok {
+		if err := c.Check(); err != nil {
+			return request, err
+		}
+	}
+	return request, nil
+}
+
+func decodeRefusal(err error) error {
+	var (
+		refusal   *Refusal
+		semantic  *json.SemanticError
+		syntactic *jsontext.SyntacticError
+	)
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.As(err, &semantic):
+		field := fieldPath(string(semantic.JSONPointer))
+		switch {
+		case errors.Is(err, json.ErrUnknownName):
+			return Invalid(field, "is not a field of this request")
+		case semantic.Err != nil && semantic.JSONKind == '0':
+			return Invalid(field, "is a number that is not allowed here: %s", plain(semantic.Err))
+		case semantic.Err != nil:
+			return Invalid(field, "%s", plain(semantic.Err))
+		default:
+			return Invalid(field, "can't be a JSON %s", semantic.JSONKind)
+		}
+	case errors.As(err, &syntactic):
+		field := fieldPath(string(syntactic.JSONPointer))
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return Invalid(field, "is there twice")
+		}
+		return Invalid(field, "is not valid JSON at byte %d", syntactic.ByteOffset)
+	default:
+		return Invalid("body", "is not a JSON object")
+	}
+}
+
+// plain is the text of the cause without the library's own words.
+func plain(err error) string {
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// fieldPath writes a JSON pointer as people write a field:
+// /order_items/0/code is order_items[0].code. The whole is "body".
+func fieldPath(pointer string) string {
+	if pointer == "" {
+		return "body"
+	}
+	var path strings.Builder
+	for token := range jsontext.Pointer(pointer).Tokens() {
+		switch {
+		case isIndex(token):
+			path.WriteString("[" + token + "]")
+		case path.Len() > 0:
+			path.WriteString("." + clip(token))
+		default:
+			path.WriteString(clip(token))
+		}
+		if path.Len() > 256 {
+			break
+		}
+	}
+	return path.String()
+}
+
+func isIndex(token string) bool {
+	return token != "" && strings.Trim(token, "0123456789") == ""
+}
+
+// clip keeps a caller's own field name from filling the answer, and from
+// breaking the header that it goes into.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,210 @@
+package function
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/waybill-go/waybill/eventstore"
+)
+
+// State is what the events of one kind of aggregate fold to. Its zero value is
+// an aggregate without events. S is the state itself, D its events.
+type State[S any, D DomainEvent] interface {
+	// Stream names the stream that holds the aggregates.
+	Stream() string
+	// Decode makes an event of what is stored: its type, the number of its
+	// schema and its JSON. It lifts older schemas, and knows what to make of a
+	// type that it does not know.
+	Decode(typ string, schema int, data []byte) (D, error)
+	// Evolve is the state after the event. It decides nothing.
+	Evolve(event D) S
+}
+
+// DomainEvent is an event as the domain knows it. It is stored as JSON, under
+// its type. An event whose schema is not 1 has a method EventSchema() int.
+type DomainEvent interface {
+	// EventType is in the past tense, and matches [a-z][a-z0-9]{0,31}.
+	EventType() string
+}
+
+// Message is an event with its envelope, as it is stored.
+type Message = eventstore.Event
+
+// Log reads one stream.
+type Log interface {
+	// ReadAggregate yields an aggregate's events from a version on.
+	ReadAggregate(ctx context.Context, aggregate string, from uint64) iter.Seq2[Message, error]
+}
+
+// Event is a door for one type of event; made by [On].
+type Event struct {
+	Stream, Type string
+	// Handle decodes, loads, decides and appends; nil means handled.
+	Handle func(ctx context.Context, run *Runner, m Message) error
+}
+
+// Subject is STREAM.type.
+func (d *Event) Subject() string { return d.Stream + "." + d.Type }
+func (d *Event) door()           {}
+
+// On makes a door for the events of type E: the aggregate's state is loaded,
+// handle decides, and what it returns is appended at the version it saw. When
+// another was faster it is loaded and decided again. handle must have no
+// effect but on what is idempotent by the event's id or the aggregate's.
+//
+// A message can come late, twice, and in another order than its neighbours:
+// handle looks at the state, and returns nothing when there is nothing to do.
+func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Context, state S, event E) ([]D, error)) Door {
+	var zero S
+	var event E
+	stream, typ := zero.Stream(), event.EventType()
+	return &Event{Stream: stream, Type: typ, Handle: func(ctx context.Context, run *Runner, m Message) error {
+		decoded, err := zero.Decode(m.Type, m.Schema, m.Data)
+		if err != nil {
+			return fmt.Errorf("decode %s at position %d: %w: %w", m.Type, m.Position, ErrDecode, err)
+		}
+		event, ok := any(decoded).(E)
+		if !ok {
+			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, decoded)
+		}
+		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: time.Now()}
+		known := loaded[S]{}
+		if m.Version == 1 {
+			// An aggregate's first event is its state; usually it still is.
+			known = loaded[S]{state: zero.Evolve(decoded), version: 1, size: m.Size()}
+		}
+		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, m.Version, known, m.ID, func(ctx context.Context, state S) ([]D, error) {
+			return handle(ctx, state, event)
+		})
+		return err
+	}}
+}
+
+// Projection is a door for every event of a stream; made by [Project].
+type Projection struct {
+	Stream string
+	// Apply handles a batch: events in the order of their positions.
+	Apply func(ctx context.Context, log Log, batch []Message) error
+}
+
+// Subject is STREAM.>.
+func (d *Projection) Subject() string { return d.Stream + ".>" }
+func (d *Projection) door()           {}
+
+// Project makes a door for all events of a stream, in batches. A batch is
+// acknowledged when apply returns nil. Events may come again, and those of one
+// aggregate may have gaps when several processes share the work: apply skips
+// the versions it has, and reads those it misses from the log.
+func Project(stream string, apply func(ctx context.Context, log Log, batch []Message) error) Door {
+	return &Projection{Stream: stream, Apply: apply}
+}
+
+// Request is a door for requests; made by [Create], [Command], [Endpoint] or
+// [Query].
+type Request struct {
+	subject string
+	// Prepare decodes and checks a request. What it returns answers it.
+	Prepare func(data []byte) (Prepared, error)
+}
+
+// Prepared is a request that is decoded and checked.
+type Prepared struct {
+	// Aggregate is what it is about: never two of one at once in a process.
+	// Empty if about none.
+	Aggregate string
+	// Answer handles it; the reply is JSON.
+	Answer func(ctx context.Context, run *Runner) (any, error)
+}
+
+// Subject is what callers send requests to.
+func (d *Request) Subject() string { return d.subject }
+func (d *Request) door()           {}
+
+// Addressed is a request about one aggregate. Where *R has a method
+// Check() error it is called after decoding: it fills what may be left out,
+// and refuses what is wrong with [Invalid].
+type Addressed interface {
+	AggregateID() string
+}
+
+// Create makes a door for requests that make an aggregate: decide gets the
+// zero state, and what it returns is appended as the aggregate's first events,
+// under ids derived from the aggregate's id. When it was made before, decide
+// gets it as it was made then: it returns nothing if this is the same request
+// again, and a [Conflict] if it is another. The reply is the aggregate as it
+// was made.
+func Create[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
+	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data)
+		if err != nil {
+			return Prepared{}, err
+		}
+		id := request.AggregateID()
+		return Prepared{Aggregate: id, Answer: func(ctx context.Context, run *Runner) (any, error) {
+			return create(ctx, run, id, func(ctx context.Context, state S) ([]D, error) {
+				return decide(ctx, state, request)
+			})
+		}}, nil
+	}}
+}
+
+// Command makes a door for requests to an aggregate: its state is loaded,
+// decide decides, and what it returns is appended at the version it saw. When
+// another was faster it is loaded and decided again. The reply is the state
+// after that.
+func Command[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
+	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data)
+		if err != nil {
+			return Prepared{}, err
+		}
+		id := request.AggregateID()
+		return Prepared{Aggregate: id, Answer: func(ctx context.Context, run *Runner) (any, error) {
+			return command(ctx, run, id, func(ctx context.Context, state S) ([]D, error) {
+				return decide(ctx, state, request)
+			})
+		}}, nil
+	}}
+}
+
+// Endpoint makes a door for requests that read.
+func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
+	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data)
+		if err != nil {
+			return Prepared{}, err
+		}
+		return Prepared{Answer: func(ctx context.Context, _ *Runner) (any, error) {
+			return answer(ctx, request)
+		}}, nil
+	}}
+}
+
+// Query makes a door for requests that read a stream's events.
+func Query[R, A any](subject, stream string, answer func(ctx context.Context, log Log, request R) (A, error)) Door {
+	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data)
+		if err != nil {
+			return Prepared{}, err
+		}
+		return Prepared{Answer: func(ctx context.Context, run *Runner) (any, error) {
+			return answer(ctx, run.Log(stream), request)
+		}}, nil
+	}}
+}
+
+// marshal writes a domain event's JSON.
+func marshal(e DomainEvent) (json.RawMessage, int, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, 0, fmt.Errorf("encode %s: %w", e.EventType(), err)
+	}
+	schema := 1
+	if s, ok := e.(interface{ EventSchema() int }); ok {
+		schema = s.EventSchema()
+	}
+	return data, schema, nil
+}

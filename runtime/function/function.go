@@ -1,0 +1,162 @@
+// Package function says what a function is: the smallest thing that Waybill
+// deploys, scales and watches, and what becomes of what it is given.
+//
+// A [Function] is one value: its name, what it does, its limits, and its
+// doors. A door is a way in:
+//
+//	On(handle)              an event of a stream      decides on an aggregate
+//	Create(subject, decide) a request that makes an aggregate
+//	Command(subject, decide) a request to an aggregate that is there
+//	Project(stream, apply)  every event of a stream   keeps a read model
+//	Endpoint(subject, answer) a request that only reads
+//	Query(subject, stream, answer)  the same, with the stream's events
+//
+// What a handler returns decides the fate of what it was given: see [Fate].
+//
+// The package knows no transport. runtime/host opens the doors on NATS;
+// runtime/functiontest and plain tests call handlers directly.
+package function
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Function is one deployable step. Its name is the name of its micro service,
+// of its queue group and of its durable consumer.
+type Function struct {
+	// Name matches [a-z][a-z0-9-]{0,31}.
+	Name string
+	// Description is one line for people: nats micro ls shows it.
+	Description string
+	// Doors are the ways in, at least one; their subjects differ.
+	Doors []Door
+	// Needs is what must be open while the function runs. A resource that
+	// several functions need is opened once in a process.
+	Needs []Resource
+
+	// Concurrency is how many messages each door handles at once in this
+	// process; never two of one aggregate. Default 64.
+	Concurrency int
+	// Deadline is how long one message may be handled. Default 10 s.
+	Deadline time.Duration
+	// Attempts is how often an event is tried before it becomes a dead letter.
+	// Default 5.
+	Attempts int
+	// Backoff is the wait before the second attempt; it doubles from there, to
+	// at most a minute. Default 500 ms.
+	Backoff time.Duration
+	// Start says where a new durable begins. Default FromBeginning.
+	Start Start
+}
+
+// Start says where a new durable consumer begins.
+type Start int
+
+const (
+	// FromBeginning handles the stream's whole history first.
+	FromBeginning Start = iota
+	// FromNow handles what is appended after the durable was made.
+	FromNow
+)
+
+// Resource is something a function needs open while it runs: a database, a
+// connection to a provider. The host sets the fields of Config from the
+// environment before it calls Open.
+type Resource interface {
+	// Config points to the resource's settings, a struct for package config;
+	// nil if it has none.
+	Config() any
+	Open(ctx context.Context) error
+	Close() error
+}
+
+// Door is a way into a function: one of the types *Event, *Projection and
+// *Request.
+type Door interface {
+	// Subject is what the door listens to: ORDERS.created, orders.place.
+	Subject() string
+	door()
+}
+
+// Defaults and bounds of a Function's limits.
+const (
+	DefaultConcurrency = 64
+	DefaultDeadline    = 10 * time.Second
+	DefaultAttempts    = 5
+	DefaultBackoff     = 500 * time.Millisecond
+
+	MaxConcurrency = 1024
+	MaxDeadline    = 10 * time.Minute
+	MaxAttempts    = 100
+	MaxBackoff     = time.Minute
+	MaxDoors       = 32
+)
+
+var nameGrammar = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// WithDefaults returns f with the defaults where it says nothing.
+func (f Function) WithDefaults() Function {
+	if f.Concurrency == 0 {
+		f.Concurrency = DefaultConcurrency
+	}
+	if f.Deadline == 0 {
+		f.Deadline = DefaultDeadline
+	}
+	if f.Attempts == 0 {
+		f.Attempts = DefaultAttempts
+	}
+	if f.Backoff == 0 {
+		f.Backoff = DefaultBackoff
+	}
+	return f
+}
+
+// Check says what is wrong with the declaration; a mistake of its author.
+func (f Function) Check() error {
+	wrong := func(field, format string, args ...any) error {
+		return fmt.Errorf("declare function %q: %s %s", f.Name, field, fmt.Sprintf(format, args...))
+	}
+	switch f = f.WithDefaults(); {
+	case !nameGrammar.MatchString(f.Name):
+		return wrong("Name", "does not match %s", nameGrammar)
+	case len(f.Doors) == 0 || len(f.Doors) > MaxDoors:
+		return wrong("Doors", "are %d; a function has 1 to %d", len(f.Doors), MaxDoors)
+	case f.Concurrency < 1 || f.Concurrency > MaxConcurrency:
+		return wrong("Concurrency", "is %d; allowed are 1 to %d", f.Concurrency, MaxConcurrency)
+	case f.Deadline < time.Millisecond || f.Deadline > MaxDeadline:
+		return wrong("Deadline", "is %v; allowed are 1ms to %v", f.Deadline, MaxDeadline)
+	case f.Attempts < 1 || f.Attempts > MaxAttempts:
+		return wrong("Attempts", "are %d; allowed are 1 to %d", f.Attempts, MaxAttempts)
+	case f.Backoff < time.Millisecond || f.Backoff > MaxBackoff:
+		return wrong("Backoff", "is %v; allowed are 1ms to %v", f.Backoff, MaxBackoff)
+	}
+	seen := map[string]bool{}
+	consumers := 0
+	for _, d := range f.Doors {
+		if seen[d.Subject()] {
+			return wrong("Doors", "have the subject %q twice", d.Subject())
+		}
+		seen[d.Subject()] = true
+		switch d := d.(type) {
+		case *Event, *Projection:
+			consumers++
+		case *Request:
+			if !isSubject(d.subject) {
+				return wrong("Doors", "have the subject %q; a request's subject is words of [A-Za-z0-9_-] with dots between", d.subject)
+			}
+		}
+	}
+	if consumers > 1 {
+		// The durable has the function's name, and several filter subjects on
+		// one consumer are slow on a backlog.
+		return wrong("Doors", "have %d event doors; a function has one, since its durable bears its name", consumers)
+	}
+	return nil
+}
+
+var subjectGrammar = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+func isSubject(s string) bool { return len(s) <= 128 && subjectGrammar.MatchString(s) }

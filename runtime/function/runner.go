@@ -1,0 +1,298 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/waybill-go/waybill/eventstore"
+)
+
+// Runner runs a function's handlers against an event store: load, decide,
+// append at the version seen. It is safe for concurrent use.
+type Runner struct {
+	function string
+	store    eventstore.Store
+	known    *lru.Cache[aggregateKey, any] // of loaded[S]
+}
+
+type aggregateKey struct{ stream, aggregate string }
+
+// loaded is an aggregate's state as of a version.
+type loaded[S any] struct {
+	state   S
+	version uint64
+	size    int // bytes of the events it was folded from
+}
+
+const (
+	// maxDecisions is how often one message is decided on before it gives way
+	// to whoever keeps changing the aggregate.
+	maxDecisions = 3
+	// What the cache of folded aggregates may hold: 64 MiB at the very most,
+	// usually 1 KiB for each of maxKnown aggregates.
+	maxKnown     = 4096
+	maxKnownSize = 16 << 10
+)
+
+// NewRunner makes the runner of one function.
+func NewRunner(function string, store eventstore.Store) *Runner {
+	known, err := lru.New[aggregateKey, any](maxKnown)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Runner{function: function, store: store, known: known}
+}
+
+// Log reads a stream.
+func (r *Runner) Log(stream string) Log { return log{r.store, stream} }
+
+type log struct {
+	store  eventstore.Store
+	stream string
+}
+
+func (l log) ReadAggregate(ctx context.Context, aggregate string, from uint64) iter.Seq2[Message, error] {
+	return l.store.ReadAggregate(ctx, eventstore.AggregateRead{Stream: l.stream, Aggregate: aggregate, From: from})
+}
+
+// Cause is the message that is being handled.
+type Cause struct {
+	// ID is the event's id, or the request's.
+	ID string
+	// CorrelationID is the flow's; empty when this message begins one.
+	CorrelationID string
+	// Traceparent is the W3C trace context the message came under; may be empty.
+	Traceparent string
+	// Time is when it was taken up, UTC.
+	Time time.Time
+}
+
+type causeKey struct{}
+
+// WithCause hands the cause to the handler; see [Now].
+func WithCause(ctx context.Context, c Cause) context.Context {
+	c.Time = c.Time.UTC().Truncate(time.Microsecond)
+	return context.WithValue(ctx, causeKey{}, c)
+}
+
+func causeOf(ctx context.Context) Cause {
+	c, _ := ctx.Value(causeKey{}).(Cause)
+	return c
+}
+
+// Now is when the message in hand was taken up: UTC, in whole microseconds.
+// All that one decision says of the time agrees.
+func Now(ctx context.Context) time.Time {
+	if c := causeOf(ctx); !c.Time.IsZero() {
+		return c.Time
+	}
+	return time.Now().UTC().Truncate(time.Microsecond)
+}
+
+// decide loads, decides and appends until no one else was faster. atLeast is
+// the version that the state must include; first is a state to begin with.
+func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, atLeast uint64,
+	first loaded[S], seed string, decision func(context.Context, S) ([]D, error),
+) (S, error) {
+	seen, fresh := first, false
+	if cached, ok := remembered[S](r, aggregate); ok && cached.version > seen.version {
+		seen = cached
+	}
+	for range maxDecisions {
+		if seen.version < atLeast || atLeast == 0 {
+			var err error
+			if seen, err = load(ctx, r, aggregate, seen); err != nil {
+				return seen.state, err
+			}
+			fresh = true
+		}
+		decided, err := decision(ctx, seen.state)
+		if err != nil && isRefusal(err) && !fresh {
+			atLeast = 0 // perhaps the state is old: look before refusing
+			continue
+		}
+		if err != nil || len(decided) == 0 {
+			return seen.state, err
+		}
+		next, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
+		var conflict *eventstore.ConflictError
+		if !errors.As(err, &conflict) {
+			return next.state, err
+		}
+		atLeast, fresh = 0, false
+	}
+	return seen.state, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, ErrConflicts)
+}
+
+// command decides on the aggregate as it is now.
+func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
+	decision func(context.Context, S) ([]D, error),
+) (S, error) {
+	return decide(ctx, r, aggregate, 0, loaded[S]{}, causeOf(ctx).ID, decision)
+}
+
+// create decides on an aggregate that is not there yet, without looking: the
+// ids of its first events derive from its own id, so the store tells when it
+// is there, and what it was made as.
+func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
+	decision func(context.Context, S) ([]D, error),
+) (S, error) {
+	var none loaded[S]
+	decided, err := decision(ctx, none.state)
+	if err != nil {
+		return none.state, err
+	}
+	if len(decided) == 0 {
+		return none.state, fmt.Errorf("create %s %q: nothing was decided", none.state.Stream(), aggregate)
+	}
+	made, err := appendDecided(ctx, r, aggregate, none, aggregate, decided)
+	var (
+		repeated *repeatedError[S]
+		conflict *eventstore.ConflictError
+		taken    *eventstore.IDError
+	)
+	switch {
+	case errors.As(err, &repeated):
+		made = repeated.stored
+	case errors.As(err, &conflict), errors.As(err, &taken):
+		// Made by another function, or as another number of events.
+		if made, err = load(ctx, r, aggregate, none); err != nil {
+			return none.state, err
+		}
+	default:
+		return made.state, err
+	}
+	again, err := decision(ctx, made.state)
+	if err == nil && len(again) > 0 {
+		err = Conflict("", "%s %q is there already", made.state.Stream(), aggregate)
+	}
+	return made.state, err
+}
+
+// repeatedError says that a new aggregate's first events were there before.
+type repeatedError[S any] struct{ stored loaded[S] }
+
+func (*repeatedError[S]) Error() string { return "was made before" }
+
+// appendDecided appends at the version seen, and answers the state after it.
+func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
+	seen loaded[S], seed string, decided []D,
+) (loaded[S], error) {
+	stream, cause := seen.state.Stream(), causeOf(ctx)
+	correlation := cause.CorrelationID
+	if correlation == "" {
+		correlation = aggregate
+	}
+	events := make([]eventstore.Event, len(decided))
+	for i, d := range decided {
+		data, schema, err := marshal(d)
+		if err != nil {
+			return seen, err
+		}
+		events[i] = eventstore.Event{
+			ID: eventID(r.function, stream, seed, i), Type: d.EventType(), Schema: schema, Time: Now(ctx),
+			Source: r.function, CausationID: cause.ID, CorrelationID: correlation,
+			Traceparent: cause.Traceparent, Data: data,
+		}
+	}
+	done, err := r.store.Append(ctx, eventstore.Append{
+		Stream: stream, Aggregate: aggregate, Expected: eventstore.Exactly(seen.version), Events: events,
+	})
+	if err != nil {
+		return seen, err
+	}
+	if done.Duplicate {
+		if seen.version > 0 {
+			return seen, nil // a redelivery; the state after it is anyone's guess
+		}
+		stored, err := fold(loaded[S]{}, done.Events)
+		if err != nil {
+			return seen, err
+		}
+		return seen, &repeatedError[S]{stored}
+	}
+	next := seen
+	for i, d := range decided {
+		next.state, next.version, next.size = next.state.Evolve(d), done.Events[i].Version, next.size+done.Events[i].Size()
+	}
+	remember(r, aggregate, next)
+	return next, nil
+}
+
+// load reads what lies behind the version that is known.
+func load[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, known loaded[S]) (loaded[S], error) {
+	events, err := eventstore.Collect(r.store.ReadAggregate(ctx, eventstore.AggregateRead{
+		Stream: known.state.Stream(), Aggregate: aggregate, From: known.version + 1,
+	}))
+	if err == nil {
+		known, err = fold(known, events)
+	}
+	if err != nil {
+		return known, fmt.Errorf("load %s %q: %w", known.state.Stream(), aggregate, err)
+	}
+	remember(r, aggregate, known)
+	return known, nil
+}
+
+func fold[S State[S, D], D DomainEvent](l loaded[S], events []Message) (loaded[S], error) {
+	for _, e := range events {
+		if e.Version != l.version+1 {
+			return l, fmt.Errorf("fold %s %q: version %d follows %d", e.Stream, e.Aggregate, e.Version, l.version)
+		}
+		d, err := l.state.Decode(e.Type, e.Schema, e.Data)
+		if err != nil {
+			return l, fmt.Errorf("decode %s at position %d: %w: %w", e.Type, e.Position, ErrDecode, err)
+		}
+		l.state, l.version, l.size = l.state.Evolve(d), e.Version, l.size+e.Size()
+	}
+	return l, nil
+}
+
+func remembered[S interface{ Stream() string }](r *Runner, aggregate string) (loaded[S], bool) {
+	var zero S
+	v, ok := r.known.Get(aggregateKey{zero.Stream(), aggregate})
+	if !ok {
+		return loaded[S]{}, false
+	}
+	l, ok := v.(loaded[S])
+	return l, ok
+}
+
+func remember[S interface{ Stream() string }](r *Runner, aggregate string, l loaded[S]) {
+	key := aggregateKey{l.state.Stream(), aggregate}
+	if l.size > maxKnownSize || l.version == 0 {
+		r.known.Remove(key)
+		return
+	}
+	r.known.Add(key, l)
+}
+
+// eventID derives the id of the i-th event that a function decides on for a
+// cause, so that deciding again appends nothing twice.
+func eventID(function, stream, seed string, i int) string {
+	return DeriveID(function, stream, seed, strconv.Itoa(i))
+}
+
+// DeriveID makes an id of its parts: the same parts, the same id (UUIDv5).
+func DeriveID(parts ...string) string {
+	var name []byte
+	for _, p := range parts {
+		name = append(append(name, p...), 0) // no part contains a NUL
+	}
+	return uuid.NewSHA1(namespace, name).String()
+}
+
+// namespace is Waybill's own among the UUIDs made from names.
+var namespace = uuid.MustParse("6d0f2a0e-5a3b-4b52-9c0e-7d5b1f6c9a41")
+
+func isRefusal(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r)
+}
