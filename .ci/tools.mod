@@ -1,0 +1,3 @@
+module github.com/waybill-go/waybill/tools
+
+go 1.26.0

@@ -1,0 +1,104 @@
+// Package deadletter keeps what could not be handled. A dead letter is an
+// event of the stream DEADLETTERS, so it is in the event store and survives
+// what JetStream does not.
+package deadletter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// Stream holds the dead letters; the aggregate of one is what became of one
+// message at one function.
+const Stream = "DEADLETTERS"
+
+// TypeBuried is the first event of a dead letter; its data is a [Letter].
+const TypeBuried = "buried"
+
+// Letter is a message that a function gave up on, whole, and why.
+type Letter struct {
+	Function string `json:"function"`
+	// Reason is the kind of the end: rejected, decode, attempts, crashloop.
+	Reason string `json:"reason"`
+	// Error is the last error's text.
+	Error string `json:"error"`
+	// Attempts are the counted ones; Deliveries all of them.
+	Attempts   int    `json:"attempts"`
+	Deliveries uint64 `json:"deliveries"`
+	// Subject, Sequence, Header and Data are the message as it came.
+	Stream   string              `json:"stream"`
+	Subject  string              `json:"subject"`
+	Sequence uint64              `json:"sequence"`
+	Header   map[string][]string `json:"header,omitempty"`
+	// Data is the message's body where it is JSON, else Raw is.
+	Data json.RawMessage `json:"data,omitempty"`
+	Raw  []byte          `json:"raw,omitempty"`
+	// Event is the event's id, CorrelationID its flow's; empty if unreadable.
+	Event         string `json:"event,omitempty"`
+	CorrelationID string `json:"correlation_id,omitempty"`
+}
+
+// The kinds of the end of a message.
+const (
+	ReasonRejected  = "rejected"
+	ReasonDecode    = "decode"
+	ReasonAttempts  = "attempts"
+	ReasonCrashLoop = "crashloop"
+)
+
+// maxErrorText keeps a letter below the size of an event.
+const maxErrorText = 4 << 10
+
+// Bury appends the letter. Burying the same message again, because its
+// acknowledgement was lost, appends nothing.
+func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
+	l.fit()
+	data, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
+	}
+	id := ID(l.Function, l.Stream, l.Sequence)
+	_, err = store.Append(ctx, eventstore.Append{
+		Stream: Stream, Aggregate: id, Expected: eventstore.Any,
+		Events: []eventstore.Event{{
+			ID: id, Type: TypeBuried, Time: time.Now(), Source: l.Function,
+			CausationID: l.Event, CorrelationID: l.CorrelationID, Data: data,
+		}},
+	})
+	if err != nil {
+		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
+	}
+	return nil
+}
+
+// ID names the dead letter of a message at a function. The sequence is the
+// event's position, for ever.
+func ID(name, stream string, sequence uint64) string {
+	return function.DeriveID("deadletter", name, stream, fmt.Sprint(sequence))
+}
+
+// fit makes the letter small enough to be an event: whoever sent a message of
+// the greatest size must not escape burial by it. The event itself stays in
+// its stream, at Sequence.
+func (l *Letter) fit() {
+	if len(l.Error) > maxErrorText {
+		l.Error = l.Error[:maxErrorText]
+	}
+	if len(l.Data) > 0 && !json.Valid(l.Data) {
+		l.Raw, l.Data = l.Data, nil
+	}
+	size := len(l.Data) + len(l.Raw)*4/3
+	for k, vs := range l.Header {
+		for _, v := range vs {
+			size += len(k) + len(v) + 8
+		}
+	}
+	if size > eventstore.MaxEventBytes-64<<10 {
+		l.Data, l.Raw, l.Header = nil, nil, nil
+	}
+}

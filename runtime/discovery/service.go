@@ -1,0 +1,175 @@
+// Package discovery tells who runs where, in NATS's own micro protocol
+// (ADR-32): it answers $SRV.PING, INFO and STATS for the functions of this
+// process, asks for those of all processes, and resolves the address of the
+// event store for gRPC.
+//
+// It does not use micro.AddService: that runs one request at a time for each
+// endpoint, returns from Stop before the last reply is out, and counts wrong
+// as soon as a handler hands its work on. The types on the wire are micro's.
+package discovery
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+)
+
+// Identity is what a service instance tells about itself.
+type Identity struct {
+	// Name matches [A-Za-z0-9_-]+.
+	Name string
+	// Release is a semantic version.
+	Release     string
+	Description string
+	Metadata    map[string]string
+}
+
+// Service answers for one instance of a service until it is stopped.
+type Service struct {
+	identity    micro.ServiceIdentity
+	description string
+	started     time.Time
+	subs        []*nats.Subscription
+
+	mu        sync.Mutex
+	endpoints []*Endpoint
+}
+
+// Endpoint counts what one door of a service has done.
+type Endpoint struct {
+	info micro.EndpointInfo
+
+	mu        sync.Mutex
+	done      int
+	errors    int
+	lastError string
+	spent     time.Duration
+}
+
+// Announce makes the service known on nc.
+func Announce(nc *nats.Conn, id Identity) (*Service, error) {
+	s := &Service{
+		identity: micro.ServiceIdentity{
+			Name: id.Name, ID: nuid.Next(), Version: id.Release, Metadata: maps.Clone(id.Metadata),
+		},
+		description: id.Description,
+		started:     time.Now().UTC(),
+	}
+	if s.identity.Metadata == nil {
+		s.identity.Metadata = map[string]string{}
+	}
+	for verb, answer := range map[micro.Verb]func() any{
+		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: s.identity, Type: micro.PingResponseType} },
+		micro.InfoVerb:  func() any { return s.Info() },
+		micro.StatsVerb: func() any { return s.Stats() },
+	} {
+		for _, to := range [][2]string{{"", ""}, {id.Name, ""}, {id.Name, s.identity.ID}} {
+			subject, err := micro.ControlSubject(verb, to[0], to[1])
+			if err != nil {
+				return nil, fmt.Errorf("announce service %q: %w", id.Name, err)
+			}
+			sub, err := nc.Subscribe(subject, func(m *nats.Msg) { respond(m, answer()) })
+			if err != nil {
+				s.Stop()
+				return nil, fmt.Errorf("announce service %q: %w", id.Name, err)
+			}
+			s.subs = append(s.subs, sub)
+		}
+	}
+	return s, nil
+}
+
+func respond(m *nats.Msg, answer any) {
+	if m.Reply == "" {
+		return
+	}
+	data, err := json.Marshal(answer)
+	if err == nil {
+		// A lost answer is asked for again; there is no one to tell.
+		_ = m.Respond(data)
+	}
+}
+
+// Endpoint adds a door to what the service tells.
+func (s *Service) Endpoint(name, subject string, metadata map[string]string) *Endpoint {
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	e := &Endpoint{info: micro.EndpointInfo{
+		Name: name, Subject: subject, QueueGroup: s.identity.Name, Metadata: metadata,
+	}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints = append(s.endpoints, e)
+	return e
+}
+
+// Done counts one message that was handled; failure is empty if it went well.
+func (e *Endpoint) Done(took time.Duration, failure string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.done++
+	e.spent += took
+	if failure != "" {
+		e.errors++
+		e.lastError = failure
+	}
+}
+
+// ID is the instance's id, new at every start.
+func (s *Service) ID() string { return s.identity.ID }
+
+// Info is what INFO is answered with.
+func (s *Service) Info() micro.Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := micro.Info{
+		ServiceIdentity: s.identity, Type: micro.InfoResponseType, Description: s.description,
+		Endpoints: make([]micro.EndpointInfo, len(s.endpoints)),
+	}
+	for i, e := range s.endpoints {
+		info.Endpoints[i] = e.info
+	}
+	return info
+}
+
+// Stats is what STATS is answered with.
+func (s *Service) Stats() micro.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := micro.Stats{
+		ServiceIdentity: s.identity, Type: micro.StatsResponseType, Started: s.started,
+		Endpoints: make([]*micro.EndpointStats, len(s.endpoints)),
+	}
+	for i, e := range s.endpoints {
+		stats.Endpoints[i] = e.stats()
+	}
+	return stats
+}
+
+func (e *Endpoint) stats() *micro.EndpointStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &micro.EndpointStats{
+		Name: e.info.Name, Subject: e.info.Subject, QueueGroup: e.info.QueueGroup,
+		NumRequests: e.done, NumErrors: e.errors, LastError: e.lastError, ProcessingTime: e.spent,
+	}
+	if e.done > 0 {
+		s.AverageProcessingTime = e.spent / time.Duration(e.done)
+	}
+	return s
+}
+
+// Stop takes the instance off the list.
+func (s *Service) Stop() {
+	for _, sub := range s.subs {
+		// Only a closed connection refuses, and then it is off the list.
+		_ = sub.Unsubscribe()
+	}
+}

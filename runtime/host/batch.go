@@ -1,0 +1,95 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// batchSize is how many events a projection gets at the most; it gets what is
+// there, and never waits for more.
+const batchSize = 256
+
+// batchDoor gathers what came while the last batch was applied.
+type batchDoor struct {
+	c    *consumer
+	door *function.Projection
+	log  function.Log
+
+	mu      sync.Mutex
+	waiting []*delivery
+	running bool
+	idle    sync.WaitGroup
+}
+
+func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
+	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream)}
+}
+
+func (b *batchDoor) capacity() int { return prefetchPerSlot * batchSize }
+
+func (b *batchDoor) add(d *delivery) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting = append(b.waiting, d)
+	if !b.running {
+		b.running = true
+		b.idle.Go(b.run)
+	}
+}
+
+// run applies batches until nothing waits.
+func (b *batchDoor) run() {
+	for {
+		b.mu.Lock()
+		n := min(len(b.waiting), batchSize)
+		batch := slices.Clone(b.waiting[:n])
+		b.waiting = slices.Delete(b.waiting, 0, n)
+		b.running = n > 0
+		b.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if b.c.stopping() {
+			for _, d := range batch {
+				b.c.giveBack(d)
+			}
+			continue
+		}
+		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
+		b.apply(batch)
+	}
+}
+
+// apply hands a batch to the handler. When that fails each event is applied by
+// itself, so that one that can't be applied holds up no other.
+func (b *batchDoor) apply(batch []*delivery) {
+	if len(batch) > 1 {
+		if err := b.handle(batch); err == nil {
+			for _, d := range batch {
+				b.c.settle(d, nil)
+			}
+			return
+		}
+	}
+	for _, d := range batch {
+		b.c.untilStored(d, func() error { return b.handle([]*delivery{d}) })
+	}
+}
+
+func (b *batchDoor) handle(batch []*delivery) (err error) {
+	defer recovered(&err)
+	ctx, cancel := context.WithTimeout(b.c.h.work, b.c.h.f.Deadline)
+	defer cancel()
+	events := make([]eventstore.Event, len(batch))
+	for i, d := range batch {
+		events[i] = d.event
+	}
+	return b.door.Apply(ctx, b.log, events)
+}
+
+func (b *batchDoor) drain() { b.idle.Wait() }

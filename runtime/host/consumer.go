@@ -1,0 +1,305 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+const (
+	// prefetchPerSlot is how many messages are in hand for each that is
+	// handled: one waits while one runs.
+	prefetchPerSlot = 2
+	// The lease of a message runs from its delivery, and is extended three
+	// times as often as it would end.
+	leaseParts  = 3
+	leastLease  = 30 * time.Second
+	apiTimeout  = 5 * time.Second
+	longestWait = 5 * time.Second
+)
+
+// consumer pulls from the function's durable for as long as the host lives,
+// and finds it again, or makes it anew, whenever it is gone.
+type consumer struct {
+	h       *Host
+	log     *slog.Logger
+	js      jetstream.JetStream
+	stream  string
+	subject string
+	stats   *discovery.Endpoint
+	door    dispatcher
+	fails   *failures
+
+	pull    context.Context //nolint:containedctx // ends when the drain begins
+	endPull context.CancelFunc
+	loops   sync.WaitGroup
+
+	mu    sync.Mutex
+	held  map[*delivery]struct{}
+	freed chan struct{} // told when a delivery is let go
+	state error         // why nothing is pulled; nil when it is
+}
+
+// dispatcher hands deliveries to a handler.
+type dispatcher interface {
+	// capacity is how many deliveries may be in hand.
+	capacity() int
+	// add takes one; there is always room, since capacity is kept.
+	add(*delivery)
+	// drain waits for what runs, and gives back what does not.
+	drain()
+}
+
+// delivery is a message in hand.
+type delivery struct {
+	msg        jetstream.Msg
+	event      eventstore.Event
+	deliveries uint64
+	sequence   uint64
+	began      time.Time
+}
+
+func (h *Host) openConsumer(js jetstream.JetStream, stream, subject string, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {
+	c := &consumer{
+		h: h, js: js, stream: stream, subject: subject, stats: stats,
+		log:  h.log.With("stream", stream),
+		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1),
+		state: errors.New("starting"),
+		fails: newFailures(js, h.f.Name, stream),
+	}
+	c.pull, c.endPull = context.WithCancel(context.Background())
+	c.door = door(c)
+	c.loops.Go(c.run)
+	return c
+}
+
+func (c *consumer) stopping() bool { return c.pull.Err() != nil }
+
+// run finds the durable and pulls from it, until the drain begins.
+func (c *consumer) run() {
+	wait := newBackoff()
+	for !c.stopping() {
+		durable, err := c.find(c.pull)
+		if err == nil {
+			c.became(nil)
+			began := time.Now()
+			err = c.pullFrom(durable)
+			if time.Since(began) > longestWait {
+				wait.Reset()
+			}
+		}
+		if c.stopping() {
+			return
+		}
+		c.became(err)
+		select {
+		case <-c.pull.Done():
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+func newBackoff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 20*time.Millisecond, time.Second
+	return b
+}
+
+// became notes why nothing is pulled, and logs it once.
+func (c *consumer) became(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil && c.state != nil:
+		c.log.Info("consuming", "subject", c.subject, "durable", c.h.f.Name)
+	case err != nil && (c.state == nil || c.state.Error() != err.Error()):
+		c.log.Warn("not consuming", "subject", c.subject, "durable", c.h.f.Name, "error", err)
+	}
+	c.state = err
+}
+
+func (c *consumer) ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != nil {
+		return fmt.Errorf("consume %s: %w", c.subject, c.state)
+	}
+	return nil
+}
+
+// find looks the durable up, and makes it if it is not there. One that is
+// there is taken as it is: where it starts can't be changed, and its settings
+// may be those of a newer release.
+func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := c.js.Stream(ctx, c.stream)
+	if err != nil {
+		return nil, fmt.Errorf("find stream %s: %w", c.stream, err)
+	}
+	if !envelope.Ready(stream.CachedInfo().Config.Metadata) {
+		return nil, fmt.Errorf("find stream %s: the event store is still making it anew", c.stream)
+	}
+	durable, err := stream.Consumer(ctx, c.h.f.Name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		durable, err = stream.CreateConsumer(ctx, c.config())
+		if errors.Is(err, jetstream.ErrConsumerExists) {
+			durable, err = stream.Consumer(ctx, c.h.f.Name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find durable %s of %s: %w", c.h.f.Name, c.stream, err)
+	}
+	if has := durable.CachedInfo().Config.FilterSubject; has != c.subject {
+		return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or delete the durable: nats consumer rm %s %s",
+			c.h.f.Name, c.stream, has, c.subject, c.stream, c.h.f.Name)
+	}
+	return durable, nil
+}
+
+func (c *consumer) config() jetstream.ConsumerConfig {
+	f := c.h.f
+	cfg := jetstream.ConsumerConfig{
+		Durable: f.Name, Description: f.Description,
+		FilterSubject: c.subject,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       max(leastLease, leaseParts*f.Deadline),
+		MaxDeliver:    -1, // nothing is dropped in silence: see fate
+		MaxAckPending: max(1000, 10*c.door.capacity()),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
+	if f.Start == function.FromNow {
+		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
+	}
+	return cfg
+}
+
+// pullFrom pulls until the drain begins or the durable is lost.
+func (c *consumer) pullFrom(durable jetstream.Consumer) error {
+	leases, endLeases := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
+	defer func() { endLeases(); wg.Wait() }()
+	for {
+		free, ok := c.awaitRoom()
+		if !ok {
+			// What is in hand may run for as long as a drain lets it.
+			c.door.drain()
+			return nil
+		}
+		// A pull that is left alone ends by itself, so nothing that the server
+		// sends is ever missed: not at a drain either.
+		batch, err := durable.Fetch(free, jetstream.FetchMaxWait(c.h.opts.Refresh))
+		if err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+		for m := range batch.Messages() {
+			c.take(m)
+		}
+		if err := batch.Error(); err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+	}
+}
+
+// awaitRoom waits until half of what may be in hand is free, so that one pull
+// brings many; false when the drain began.
+func (c *consumer) awaitRoom() (free int, ok bool) {
+	most := c.door.capacity()
+	for {
+		if c.stopping() {
+			return 0, false
+		}
+		c.mu.Lock()
+		free = most - len(c.held)
+		c.mu.Unlock()
+		if free >= max(1, most/2) {
+			return free, true
+		}
+		select {
+		case <-c.freed:
+		case <-c.pull.Done():
+		}
+	}
+}
+
+// take makes a delivery of a message and hands it on.
+func (c *consumer) take(m jetstream.Msg) {
+	d := &delivery{msg: m, began: time.Now()}
+	meta, err := m.Metadata()
+	if err != nil {
+		c.log.Error("message without metadata", "subject", m.Subject(), "error", err)
+		return // no message of a stream: there is nothing to acknowledge
+	}
+	d.deliveries, d.sequence = meta.NumDelivered, meta.Sequence.Stream
+	c.mu.Lock()
+	c.held[d] = struct{}{}
+	c.mu.Unlock()
+	if c.stopping() {
+		c.giveBack(d)
+		return
+	}
+	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.sequence)
+	if err != nil {
+		c.settle(d, fmt.Errorf("%w: %w", function.ErrDecode, err))
+		return
+	}
+	if most := uint64(crashLoop * c.h.f.Attempts); d.deliveries > most { //nolint:gosec // small and positive
+		c.settle(d, fmt.Errorf("%w: delivered %d times", errCrashLoop, d.deliveries))
+		return
+	}
+	c.door.add(d)
+}
+
+// extend prolongs the lease of everything in hand, and with it the time until
+// the server would give it to another.
+func (c *consumer) extend(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		c.mu.Lock()
+		held := make([]*delivery, 0, len(c.held))
+		for d := range c.held {
+			held = append(held, d)
+		}
+		c.mu.Unlock()
+		for _, d := range held {
+			// One that was acknowledged meanwhile refuses, as it should.
+			_ = d.msg.InProgress()
+		}
+	}
+}
+
+// letGo takes a delivery out of hand.
+func (c *consumer) letGo(d *delivery) {
+	c.mu.Lock()
+	delete(c.held, d)
+	c.mu.Unlock()
+	select {
+	case c.freed <- struct{}{}:
+	default:
+	}
+}
+
+// drain pulls no more and waits for what runs.
+func (c *consumer) drain() {
+	c.endPull()
+	c.loops.Wait()
+	c.door.drain()
+}

@@ -1,0 +1,184 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// crashLoop is how many deliveries, for each allowed attempt, say that a
+// message ends the process that handles it.
+const crashLoop = 10
+
+var errCrashLoop = errors.New("the process seems to end whenever it handles this")
+
+// eventDoor handles one event at a time of an aggregate, many at once.
+type eventDoor struct {
+	c    *consumer
+	door *function.Event
+	jobs *keyed
+}
+
+func newEventDoor(c *consumer, d *function.Event) *eventDoor {
+	n := c.h.f.Concurrency
+	return &eventDoor{c: c, door: d, jobs: newKeyed(n, prefetchPerSlot*n)}
+}
+
+func (e *eventDoor) capacity() int { return e.jobs.limit }
+
+// add never finds it full: the consumer pulls only what there is room for. The
+// delivery is let go inside its job, a moment before the job gives up its
+// place, so the place is waited for.
+func (e *eventDoor) add(d *delivery) {
+	job := func() {
+		if e.c.stopping() {
+			e.c.giveBack(d)
+			return
+		}
+		e.c.untilStored(d, func() error { return e.handle(d) })
+	}
+	for !e.jobs.add(d.event.Aggregate, job) {
+		select {
+		case <-e.c.freed:
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (e *eventDoor) handle(d *delivery) (err error) {
+	defer recovered(&err)
+	ctx, cancel := context.WithTimeout(e.c.h.work, e.c.h.f.Deadline)
+	defer cancel()
+	return e.door.Handle(ctx, e.c.h.runner, d.event)
+}
+
+func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every job has a deadline
+
+// untilStored runs the handler and settles its outcome. While the event store
+// is away the delivery stays in hand, its lease extended: nothing is counted
+// against it, and nothing more is pulled than there is room for.
+func (c *consumer) untilStored(d *delivery, handle func() error) {
+	wait := newBackoff()
+	for {
+		err := handle()
+		if function.FateOf(err, c.h.work.Err() != nil) != function.Held {
+			c.settle(d, err)
+			return
+		}
+		c.log.Warn("event store is away; waiting", "position", d.sequence, "error", err)
+		if !c.pause(wait.NextBackOff()) {
+			c.giveBack(d)
+			return
+		}
+	}
+}
+
+// pause waits, or answers false when the drain begins.
+func (c *consumer) pause(d time.Duration) bool {
+	select {
+	case <-c.pull.Done():
+		return false
+	case <-time.After(function.Jitter(d)):
+		return true
+	}
+}
+
+// settle does with a delivery what its handler's error asks for.
+func (c *consumer) settle(d *delivery, err error) {
+	failure := ""
+	if err != nil {
+		failure = headerText(err.Error())
+	}
+	c.stats.Done(time.Since(d.began), failure)
+	if errors.Is(err, errCrashLoop) {
+		c.bury(d, deadletter.ReasonCrashLoop, err, 0)
+		return
+	}
+	switch fate := function.FateOf(err, c.h.work.Err() != nil); fate {
+	case function.Handled:
+		c.ack(d)
+	case function.Buried:
+		reason := deadletter.ReasonRejected
+		if errors.Is(err, function.ErrDecode) {
+			reason = deadletter.ReasonDecode
+		}
+		c.bury(d, reason, err, 0)
+	case function.GivenBack:
+		c.giveBack(d)
+	case function.Yielded, function.Held:
+		c.nak(d, function.Jitter(c.h.f.Backoff))
+	case function.Failed:
+		c.failed(d, err)
+	}
+}
+
+// failed counts the failure, and buries the message at the last attempt.
+func (c *consumer) failed(d *delivery, cause error) {
+	n, err := c.fails.add(c.h.work, d.sequence)
+	if err != nil {
+		// Not counted is tried once more often: the safe side.
+		c.log.Warn("failure was not counted", "position", d.sequence, "error", err)
+		n = 1
+	}
+	if n >= c.h.f.Attempts {
+		c.bury(d, deadletter.ReasonAttempts, cause, n)
+		return
+	}
+	wait := c.h.f.Wait(n)
+	c.log.Warn("event failed; comes again", "position", d.sequence, "event_id", d.event.ID,
+		"attempt", n, "wait", wait, "error", cause)
+	c.nak(d, wait)
+}
+
+// bury appends the dead letter, then acknowledges: in this order, so that a
+// crash between the two buries again, which appends nothing.
+func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
+	letter := deadletter.Letter{
+		Function: c.h.f.Name, Reason: reason, Error: cause.Error(), Attempts: attempts, Deliveries: d.deliveries,
+		Stream: c.stream, Subject: d.msg.Subject(), Sequence: d.sequence,
+		Header: d.msg.Headers(), Data: d.msg.Data(),
+		Event: d.event.ID, CorrelationID: d.event.CorrelationID,
+	}
+	wait := newBackoff()
+	for {
+		ctx, cancel := context.WithTimeout(c.h.work, c.h.f.Deadline)
+		err := deadletter.Bury(ctx, c.h.opts.Store, letter)
+		cancel()
+		if err == nil {
+			c.log.Error("event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
+				"dead_letter", deadletter.ID(c.h.f.Name, c.stream, d.sequence))
+			c.fails.forget(c.h.work, d.sequence)
+			c.ack(d)
+			return
+		}
+		c.log.Warn("dead letter was not stored; waiting", "position", d.sequence, "error", err)
+		if !c.pause(wait.NextBackOff()) {
+			c.giveBack(d)
+			return
+		}
+	}
+}
+
+func (c *consumer) ack(d *delivery) { c.done(d, "acknowledge", d.msg.Ack()) }
+
+// giveBack lets another process have it at once.
+func (c *consumer) giveBack(d *delivery) { c.done(d, "give back", d.msg.Nak()) }
+
+func (c *consumer) nak(d *delivery, wait time.Duration) {
+	c.done(d, "put off", d.msg.NakWithDelay(wait))
+}
+
+// done lets go. When the server can't be told the message comes again, and
+// finds what it decided in the store.
+func (c *consumer) done(d *delivery, what string, err error) {
+	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		c.log.Warn(fmt.Sprintf("could not %s", what), "position", d.sequence, "error", err)
+	}
+	c.letGo(d)
+}

@@ -1,0 +1,174 @@
+// Package host runs a function on NATS: it opens its doors, hands what comes
+// in to its handlers, and does with the outcome what package function says.
+//
+//	request.go   a request: queue group, keyed, answered or refused
+//	consumer.go  a durable pull consumer: found, made, pulled, leased
+//	event.go     one event: handled, and its fate
+//	batch.go     events in batches, for projections
+//	keyed.go     so many at once, never two of one aggregate
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// Options are what a host lends its function.
+type Options struct {
+	Conn  *nats.Conn
+	Store eventstore.Store
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+	// Release is the program's semantic version. Default 0.0.0.
+	Release string
+	// Metadata is told about the instance, beside host and pid.
+	Metadata map[string]string
+	// Refresh is how long one pull request stays open at most, and so how
+	// long a drain waits for what may still come. Default 500 ms.
+	Refresh time.Duration
+}
+
+// Host is a running function.
+type Host struct {
+	f       function.Function
+	opts    Options
+	log     *slog.Logger
+	runner  *function.Runner
+	service *discovery.Service
+
+	// work is the handlers' context: it ends when a drain runs out of time.
+	work     context.Context //nolint:containedctx // the lifetime of the host
+	endWork  context.CancelFunc
+	requests []*requestDoor
+	consumer *consumer
+	stop     sync.Once
+	stopErr  error
+}
+
+// Start opens the function's doors. Requests are taken when it returns; events
+// as soon as their stream is there. Call Stop to end it.
+func Start(f function.Function, opts Options) (*Host, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.Release == "" {
+		opts.Release = "0.0.0"
+	}
+	if opts.Refresh == 0 {
+		opts.Refresh = 500 * time.Millisecond
+	}
+	f = f.WithDefaults()
+	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store)}
+	h.work, h.endWork = context.WithCancel(context.Background())
+	if err := h.open(); err != nil {
+		// What was opened is closed again; the reason it failed is the answer.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = h.Stop(ctx)
+		return nil, fmt.Errorf("start function %q: %w", f.Name, err)
+	}
+	return h, nil
+}
+
+func (h *Host) open() error {
+	metadata := map[string]string{"pid": fmt.Sprint(os.Getpid())}
+	if name, err := os.Hostname(); err == nil {
+		metadata[discovery.MetadataHost] = name
+	}
+	maps.Copy(metadata, h.opts.Metadata)
+	var err error
+	h.service, err = discovery.Announce(h.opts.Conn, discovery.Identity{
+		Name: h.f.Name, Release: h.opts.Release, Description: h.f.Description, Metadata: metadata,
+	})
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(h.opts.Conn)
+	if err != nil {
+		return err
+	}
+	for _, d := range h.f.Doors {
+		// Endpoint names have no dots: orders.place is the endpoint place.
+		name := d.Subject()[strings.LastIndexByte(d.Subject(), '.')+1:]
+		switch d := d.(type) {
+		case *function.Request:
+			r, err := h.openRequest(d, h.service.Endpoint(name, d.Subject(), nil))
+			if err != nil {
+				return err
+			}
+			h.requests = append(h.requests, r)
+		case *function.Event:
+			stats := h.service.Endpoint(name, d.Subject(), consumerMetadata(d.Stream, h.f.Name))
+			h.consumer = h.openConsumer(js, d.Stream, d.Subject(), stats, func(c *consumer) dispatcher { return newEventDoor(c, d) })
+		case *function.Projection:
+			stats := h.service.Endpoint("all", d.Subject(), consumerMetadata(d.Stream, h.f.Name))
+			h.consumer = h.openConsumer(js, d.Stream, d.Subject(), stats, func(c *consumer) dispatcher { return newBatchDoor(c, d) })
+		}
+	}
+	return nil
+}
+
+func consumerMetadata(stream, durable string) map[string]string {
+	return map[string]string{"door": "consumer", "stream": stream, "durable": durable}
+}
+
+// Ready says why the function can't do its work at present; nil if it can.
+func (h *Host) Ready() error {
+	if !h.opts.Conn.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	if h.consumer != nil {
+		return h.consumer.ready()
+	}
+	return nil
+}
+
+// Stop takes nothing more, finishes what runs, hands back what has not begun,
+// and returns when the last reply and acknowledgement are out. When ctx ends
+// first, the handlers' contexts end, and the error says so.
+func (h *Host) Stop(ctx context.Context) error {
+	h.stop.Do(func() {
+		stopped := make(chan struct{})
+		defer close(stopped)
+		context.AfterFunc(ctx, h.endWork)
+		var wg sync.WaitGroup
+		for _, r := range h.requests {
+			wg.Go(func() { r.drain(ctx) })
+		}
+		if h.consumer != nil {
+			wg.Go(h.consumer.drain)
+		}
+		wg.Wait()
+		h.endWork()
+		if h.service != nil {
+			h.service.Stop()
+		}
+		if ctx.Err() != nil {
+			h.stopErr = fmt.Errorf("drain function %q: out of time: %w", h.f.Name, ctx.Err())
+			return
+		}
+		if h.opts.Conn.IsConnected() {
+			if err := h.opts.Conn.FlushWithContext(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+				h.stopErr = fmt.Errorf("drain function %q: %w", h.f.Name, err)
+			}
+		}
+	})
+	return h.stopErr
+}

@@ -1,0 +1,200 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// waitingPerSlot is how many requests may wait for each that runs. Who comes
+// when all places are taken is told at once, rather than left to time out.
+const waitingPerSlot = 16
+
+// requestDoor answers the requests of one subject.
+type requestDoor struct {
+	h      *Host
+	door   *function.Request
+	stats  *discovery.Endpoint
+	jobs   *keyed
+	sub    *nats.Subscription
+	closed chan struct{}
+}
+
+// refusal is the body of an error's reply.
+type refusal struct {
+	Code  function.Code `json:"code"`
+	Error string        `json:"error"`
+	Field string        `json:"field,omitzero"`
+}
+
+func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*requestDoor, error) {
+	r := &requestDoor{
+		h: h, door: d, stats: stats,
+		jobs:   newKeyed(h.f.Concurrency, h.f.Concurrency*(1+waitingPerSlot)),
+		closed: make(chan struct{}),
+	}
+	sub, err := h.opts.Conn.QueueSubscribe(d.Subject(), h.f.Name, r.take)
+	if err != nil {
+		return nil, fmt.Errorf("listen to %q: %w", d.Subject(), err)
+	}
+	sub.SetClosedHandler(func(string) { close(r.closed) })
+	r.sub = sub
+	return r, nil
+}
+
+// take decodes a request and finds it a place; it must not wait.
+func (r *requestDoor) take(m *nats.Msg) {
+	began := time.Now()
+	prepared, err := r.prepare(m.Data)
+	if err != nil {
+		r.answer(m, began, nil, err)
+		return
+	}
+	ok := r.jobs.add(prepared.Aggregate, func() {
+		reply, err := r.run(m, prepared)
+		r.answer(m, began, reply, err)
+	})
+	if !ok {
+		r.answer(m, began, nil, &function.Refusal{
+			Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later",
+		})
+	}
+}
+
+func (r *requestDoor) prepare(data []byte) (p function.Prepared, err error) {
+	defer recovered(&err)
+	return r.door.Prepare(data)
+}
+
+// run calls the handler. The reply is JSON.
+func (r *requestDoor) run(m *nats.Msg, p function.Prepared) (reply []byte, err error) {
+	defer recovered(&err)
+	id := m.Header.Get(nats.MsgIdHdr)
+	if id == "" {
+		id = nuid.Next()
+	}
+	ctx := function.WithCause(r.h.work, function.Cause{
+		ID: printable(id), Traceparent: printable(m.Header.Get("traceparent")), Time: time.Now(),
+	})
+	ctx, cancel := context.WithTimeout(ctx, r.h.f.Deadline)
+	defer cancel()
+	answer, err := p.Answer(ctx, r.h.runner)
+	if err != nil {
+		return nil, err
+	}
+	reply, err = json.Marshal(answer, json.Deterministic(true))
+	if err != nil {
+		return nil, fmt.Errorf("encode reply: %w", err)
+	}
+	if most := r.h.opts.Conn.MaxPayload(); most > 0 && int64(len(reply)) > most {
+		return nil, function.Reject("the answer would be %d bytes, and NATS carries %d; ask for less", len(reply), most)
+	}
+	return reply, nil
+}
+
+// answer sends the reply, or the refusal, and counts it.
+func (r *requestDoor) answer(m *nats.Msg, began time.Time, reply []byte, err error) {
+	out := &nats.Msg{Subject: m.Reply, Data: reply}
+	failure := ""
+	if err != nil {
+		no := r.refusal(err)
+		failure = fmt.Sprintf("%d:%s", no.Code, no)
+		out.Header = nats.Header{
+			micro.ErrorCodeHeader: {strconv.Itoa(int(no.Code))},
+			micro.ErrorHeader:     {headerText(no.Error())},
+		}
+		if no.Code == function.CodeOverloaded || no.Code == function.CodeUnavailable {
+			out.Header.Set("Retry-After", "1")
+		}
+		body, err := json.Marshal(refusal{Code: no.Code, Error: no.Error(), Field: no.Field})
+		if err != nil {
+			body = []byte(`{"code":500,"error":"internal error"}`)
+		}
+		out.Data = body
+	}
+	r.stats.Done(time.Since(began), failure)
+	if m.Reply == "" {
+		return
+	}
+	if err := r.h.opts.Conn.PublishMsg(out); err != nil {
+		// The caller times out and asks again; all requests are safe to repeat.
+		r.h.log.Warn("reply was not sent", "subject", m.Subject, "error", err)
+	}
+}
+
+// refusal is what the caller may see of an error. What they may not is in the
+// log, under the id that they see.
+func (r *requestDoor) refusal(err error) *function.Refusal {
+	if no := function.RefusalOf(err, r.h.work.Err() != nil); no != nil {
+		return no
+	}
+	id := nuid.Next()
+	r.h.log.Error("request failed", "subject", r.door.Subject(), "error_id", id, "error", err)
+	return &function.Refusal{Code: function.CodeInternal, Reason: "internal error " + id}
+}
+
+// drain lets go of the subject, then waits for what had come before.
+func (r *requestDoor) drain(ctx context.Context) {
+	if err := r.sub.Drain(); err == nil {
+		select {
+		case <-r.closed:
+		case <-ctx.Done():
+		}
+	}
+	// The handlers' contexts end with ctx, so this wait has a bound as well:
+	// that of the handlers' own obedience, and then there is none to wait for.
+	_ = r.jobs.wait(ctx)
+}
+
+// panicError is a panic in a handler, as an error.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
+
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = &panicError{p, debug.Stack()}
+	}
+}
+
+// headerText makes one line of at most 512 bytes, so that it can be a header.
+func headerText(s string) string {
+	const most = 512
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, s)
+}
+
+// printable keeps an outside value out of the store's metadata when it does
+// not fit there.
+func printable(s string) string {
+	if len(s) > 200 {
+		return ""
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return ""
+		}
+	}
+	return s
+}
