@@ -1,0 +1,74 @@
+package relay
+
+import (
+	"sync"
+
+	"github.com/waybill-go/waybill/eventstore"
+)
+
+// What waits in memory between a commit and its relay. What does not fit is
+// read from SQL.
+const (
+	maxBuffered      = 16384
+	maxBufferedBytes = 32 << 20
+)
+
+// buffer holds the events of the latest commits, in order and without gaps.
+type buffer struct {
+	ready chan struct{} // told when something was added
+
+	mu     sync.Mutex
+	events []eventstore.Event
+	bytes  int
+	head   uint64 // the newest position that was heard of
+}
+
+// add takes the events of a commit. It never waits.
+func (b *buffer) add(events []eventstore.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range events {
+		b.head = max(b.head, e.Position)
+		full := len(b.events) >= maxBuffered || b.bytes+e.Size() > maxBufferedBytes
+		follows := len(b.events) == 0 || e.Position == b.events[len(b.events)-1].Position+1
+		if full || !follows {
+			b.events, b.bytes = nil, 0
+		}
+		if !full {
+			b.events = append(b.events, e)
+			b.bytes += e.Size()
+		}
+	}
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
+// after answers at most n events from the one after position on, and forgets
+// those before; nothing when they are not here.
+func (b *buffer) after(position uint64, n int) []eventstore.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	drop := 0
+	for drop < len(b.events) && b.events[drop].Position <= position {
+		b.bytes -= b.events[drop].Size()
+		drop++
+	}
+	b.events = b.events[drop:]
+	if len(b.events) == 0 {
+		b.events = nil // let go of the array
+		return nil
+	}
+	if b.events[0].Position != position+1 {
+		return nil
+	}
+	return append([]eventstore.Event(nil), b.events[:min(n, len(b.events))]...)
+}
+
+// newest is the newest position that was heard of.
+func (b *buffer) newest() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.head
+}

@@ -1,0 +1,181 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+)
+
+// MismatchError says that a JetStream stream is not the copy of what is in
+// SQL: another database, a restored backup, or a message of somebody else's.
+// Nothing is relayed to it.
+type MismatchError struct{ Stream, Reason string }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("JetStream stream %s is not a copy of the event store's: %s; nothing is relayed. "+
+		"If this event store is the right one, stop the functions and delete the stream (nats stream rm %s): it is made anew from SQL",
+		e.Stream, e.Reason, e.Stream)
+}
+
+// prepare makes the stream if it is gone, compares it with SQL, and answers
+// its last sequence.
+func (w *worker) prepare(ctx context.Context) (uint64, error) {
+	if err := CheckServer(w.r.nc); err != nil {
+		return 0, err
+	}
+	info, err := w.info(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		info, err = w.create(ctx)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := w.compare(ctx, info); err != nil {
+		return 0, err
+	}
+	if !envelope.Ready(info.Config.Metadata) {
+		if err := w.restore(ctx, info); err != nil {
+			return 0, err
+		}
+	}
+	return info.State.LastSeq, nil
+}
+
+// config is the stream's: only the feed gets in, and what got in is told to
+// all who listen.
+func (w *worker) config() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: w.stream, Description: "events of the event store, sequence = position",
+		Subjects:         []string{envelope.FeedSubject(w.stream, "*")},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: envelope.FeedSubject(w.stream, "*"), Destination: w.stream + ".{{wildcard(1)}}"},
+		RePublish:        &jetstream.RePublish{Source: w.stream + ".*", Destination: w.stream + ".{{wildcard(1)}}"},
+		Storage:          jetstream.FileStorage, Replicas: w.r.opts.Replicas,
+		MaxAge: w.r.opts.MaxAge, Duplicates: duplicates,
+		DenyDelete: true, DenyPurge: true,
+		Metadata: map[string]string{envelope.MetadataReady: "no"},
+	}
+}
+
+// create makes the stream, beginning right after what every durable has
+// handled: the history before is in SQL, and handled again by nobody.
+func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	durables, err := w.r.backend.Durables(ctx, w.stream)
+	if err != nil {
+		return nil, err
+	}
+	head, err := w.r.backend.Head(ctx, w.stream)
+	if err != nil {
+		return nil, err
+	}
+	first := uint64(1)
+	if len(durables) > 0 {
+		lowest := slices.MinFunc(durables, func(a, b eventstore.Durable) int { return int(int64(a.Floor) - int64(b.Floor)) }) //nolint:gosec // positions
+		first = min(lowest.Floor, head) + 1
+	}
+	cfg := w.config()
+	cfg.FirstSeq = first
+	s, err := w.r.js.CreateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, fmt.Errorf("make stream %s: %w: another was faster", w.stream, errBehind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make stream %s: %w", w.stream, err)
+	}
+	w.log.Info("made JetStream stream", "from_position", first, "head", head)
+	return s.Info(ctx)
+}
+
+// compare says whether the stream is a copy of a part of what is in SQL.
+func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error {
+	mismatch := func(format string, args ...any) error {
+		return &MismatchError{w.stream, fmt.Sprintf(format, args...)}
+	}
+	want := w.config()
+	t, r := info.Config.SubjectTransform, info.Config.RePublish
+	if !slices.Equal(info.Config.Subjects, want.Subjects) || t == nil || *t != *want.SubjectTransform || r == nil || *r != *want.RePublish {
+		return mismatch("it takes in %q", info.Config.Subjects)
+	}
+	head, err := w.r.backend.Head(ctx, w.stream)
+	if err != nil {
+		return err
+	}
+	w.buffer.add(nil)
+	w.buffer.mu.Lock()
+	w.buffer.head = max(w.buffer.head, head)
+	w.buffer.mu.Unlock()
+	state := info.State
+	if state.LastSeq > head {
+		return mismatch("it goes to %d and SQL to %d", state.LastSeq, head)
+	}
+	if state.Msgs == 0 {
+		return nil
+	}
+	if holes := state.LastSeq - state.FirstSeq + 1 - state.Msgs; holes != 0 || state.NumDeleted != 0 {
+		return mismatch("%d messages are missing between %d and %d", holes, state.FirstSeq, state.LastSeq)
+	}
+	return w.compareLast(ctx, state.LastSeq, mismatch)
+}
+
+func (w *worker) compareLast(ctx context.Context, last uint64, mismatch func(string, ...any) error) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	s, err := w.r.js.Stream(ctx, w.stream)
+	if err != nil {
+		return fmt.Errorf("find stream %s: %w", w.stream, err)
+	}
+	m, err := s.GetMsg(ctx, last)
+	if err != nil {
+		return fmt.Errorf("read sequence %d of %s: %w", last, w.stream, err)
+	}
+	stored, err := eventstore.Collect(w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: last, Limit: 1}))
+	if err != nil {
+		return err
+	}
+	e, err := envelope.Parse(m.Subject, m.Header, m.Data, m.Sequence)
+	switch {
+	case err != nil:
+		return mismatch("sequence %d is no event: %v", last, err)
+	case len(stored) != 1 || stored[0].ID != e.ID:
+		return mismatch("sequence %d is another event than position %d", last, last)
+	}
+	return nil
+}
+
+// restore makes the durables anew, each from its saved floor, and then lets
+// functions in. Nothing was published to the stream before.
+func (w *worker) restore(ctx context.Context, info *jetstream.StreamInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	s, err := w.r.js.Stream(ctx, w.stream)
+	if err != nil {
+		return fmt.Errorf("find stream %s: %w", w.stream, err)
+	}
+	durables, err := w.r.backend.Durables(ctx, w.stream)
+	if err != nil {
+		return err
+	}
+	for _, d := range durables {
+		if err := w.remake(ctx, s, d); err != nil {
+			return err
+		}
+	}
+	cfg := info.Config
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	if cfg.Metadata == nil {
+		cfg.Metadata = map[string]string{}
+	}
+	cfg.Metadata[envelope.MetadataReady] = "yes"
+	if _, err := w.r.js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("make stream %s ready: %w", w.stream, err)
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+// Package relay carries events from the event store to JetStream, so that the
+// event at position n is sequence n.
+//
+//	commit → buffer ─┐
+//	         SQL ────┴→ feed.ORDERS.created → stream ORDERS: ORDERS.created
+//
+// There is no outbox and no cursor of its own: the stream's last sequence says
+// how far it has come, and each message expects the one before it, so that two
+// relays fence each other. Everything in JetStream may be lost: a stream that
+// is gone is made anew from the lowest saved floor, and its durables with it.
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+)
+
+// Options of a relay.
+type Options struct {
+	// Streams are made at once, before their first event. Others are made
+	// with it.
+	Streams []string
+	// MaxAge bounds how long JetStream keeps an event; zero for ever. SQL
+	// keeps all.
+	MaxAge time.Duration
+	// Replicas of each stream. Default 1.
+	Replicas int
+	// Floors is how often the durables' floors are saved. Default 2 s.
+	Floors time.Duration
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	maxStreams = 64
+	// lookEvery is how often SQL is asked whether something was missed.
+	lookEvery = time.Second
+	// JetStream remembers ids for this long; the expected sequence is what
+	// keeps an event from being stored twice.
+	duplicates = 10 * time.Second
+	apiTimeout = 5 * time.Second
+)
+
+// Relay carries the streams of one event store.
+type Relay struct {
+	backend eventstore.Backend
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	opts    Options
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	workers map[string]*worker
+	running bool
+	wg      sync.WaitGroup
+	ctx     context.Context //nolint:containedctx // that of Run, for workers that begin later
+}
+
+// New makes a relay; Run runs it. Make it before the first append.
+func New(backend eventstore.Backend, nc *nats.Conn, o Options) (*Relay, error) {
+	if o.Replicas == 0 {
+		o.Replicas = 1
+	}
+	if o.Floors == 0 {
+		o.Floors = 2 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	// A publish that the server never answers must not stop the relay for good.
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(2*window), jetstream.WithPublishAsyncTimeout(apiTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("make relay: %w", err)
+	}
+	r := &Relay{backend: backend, nc: nc, js: js, opts: o, log: o.Logger, workers: map[string]*worker{}}
+	for _, stream := range o.Streams {
+		if err := eventstore.CheckStream(stream); err != nil {
+			return nil, fmt.Errorf("make relay: %w", err)
+		}
+		r.worker(stream)
+	}
+	backend.OnCommit(func(stream string, events []eventstore.Event) {
+		if w := r.worker(stream); w != nil {
+			w.buffer.add(events)
+		}
+	})
+	return r, nil
+}
+
+// Run carries events until ctx ends.
+func (r *Relay) Run(ctx context.Context) error {
+	r.mu.Lock()
+	r.running, r.ctx = true, ctx
+	for _, w := range r.workers {
+		r.wg.Go(func() { w.run(ctx) })
+	}
+	r.mu.Unlock()
+	r.discover(ctx)
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+			r.discover(ctx)
+		}
+	}
+	r.mu.Lock()
+	r.running = false
+	r.mu.Unlock()
+	r.wg.Wait()
+	return nil
+}
+
+// discover finds streams that got their first event elsewhere, or before this
+// process began.
+func (r *Relay) discover(ctx context.Context) {
+	streams, err := r.backend.Streams(ctx)
+	if err != nil {
+		return // the database is away: the next look finds them
+	}
+	for _, s := range streams {
+		r.worker(s)
+	}
+}
+
+// worker is the worker of a stream, which begins when it is asked for first;
+// nil when there are too many streams.
+func (r *Relay) worker(stream string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w, ok := r.workers[stream]; ok {
+		return w
+	}
+	if len(r.workers) >= maxStreams {
+		r.log.Error("too many streams; this one is not relayed", "stream", stream, "most", maxStreams)
+		return nil
+	}
+	w := &worker{r: r, stream: stream, log: r.log.With("stream", stream), state: Status{Stream: stream, Problem: "starting"}}
+	w.buffer.ready = make(chan struct{}, 1)
+	r.workers[stream] = w
+	if r.running {
+		r.wg.Go(func() { w.run(r.ctx) })
+	}
+	return w
+}
+
+// Status is where the relay of one stream stands.
+type Status struct {
+	Stream string
+	// Relayed is the last position that is in JetStream.
+	Relayed uint64
+	// Problem says why nothing is relayed; empty when all is well.
+	Problem string
+}
+
+// Status tells of every stream, by name.
+func (r *Relay) Status() []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]Status, 0, len(r.workers))
+	for _, w := range r.workers {
+		all = append(all, w.status())
+	}
+	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Stream, b.Stream) })
+	return all
+}
+
+// minServer is the oldest server that has what the relay needs.
+var minServer = [2]int{2, 12}
+
+// CheckServer refuses a server that is too old, or takes too small messages.
+func CheckServer(nc *nats.Conn) error {
+	version := nc.ConnectedServerVersion()
+	if version == "" {
+		return nil // not connected yet
+	}
+	var has [2]int
+	for i, part := range strings.SplitN(version, ".", 3) {
+		if i < len(has) {
+			n, err := strconv.Atoi(part)
+			if err != nil {
+				return fmt.Errorf("use NATS server %q at %s: version %q can't be read", nc.ConnectedServerName(), nc.ConnectedUrlRedacted(), version)
+			}
+			has[i] = n
+		}
+	}
+	if slices.Compare(has[:], minServer[:]) < 0 {
+		return fmt.Errorf("use NATS server %q at %s: it is %s; Waybill needs %d.%d or newer",
+			nc.ConnectedServerName(), nc.ConnectedUrlRedacted(), version, minServer[0], minServer[1])
+	}
+	if needs := int64(eventstore.MaxEventBytes + envelope.MaxHeaderBytes); nc.MaxPayload() < needs {
+		return fmt.Errorf("use NATS server %q at %s: its max_payload is %d and an event may take %d: raise max_payload in nats.conf",
+			nc.ConnectedServerName(), nc.ConnectedUrlRedacted(), nc.MaxPayload(), needs)
+	}
+	return nil
+}

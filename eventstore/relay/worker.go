@@ -1,0 +1,231 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+)
+
+// window is how many events are on their way to the server at once.
+const window = 512
+
+// worker carries one stream.
+type worker struct {
+	r      *Relay
+	stream string
+	log    *slog.Logger
+	buffer buffer
+
+	mu    sync.Mutex
+	state Status
+}
+
+func (w *worker) status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (w *worker) relayed(position uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Relayed = position
+}
+
+// became notes what keeps the worker from relaying, and logs it once.
+func (w *worker) became(err error) {
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	w.mu.Lock()
+	before := w.state.Problem
+	w.state.Problem = problem
+	at := w.state.Relayed
+	w.mu.Unlock()
+	switch {
+	case problem == before:
+	case problem == "":
+		w.log.Info("relaying", "position", at)
+	default:
+		w.log.Warn("not relaying", "error", err)
+	}
+}
+
+// run compares, relays until something goes wrong, and begins again.
+func (w *worker) run(ctx context.Context) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 10*time.Millisecond, 2*time.Second
+	for ctx.Err() == nil {
+		before := w.status().Relayed
+		err := w.relay(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if w.status().Relayed > before {
+			wait.Reset()
+		}
+		if !errors.Is(err, errBehind) { // that one is mended by looking again
+			w.became(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// errBehind says that the stream's last sequence is not what was thought:
+// another relay is at work, or a message was lost on its way.
+var errBehind = errors.New("the stream's last sequence has moved")
+
+// relay makes sure that the stream matches SQL, and then carries what comes.
+func (w *worker) relay(ctx context.Context) error {
+	last, err := w.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	w.relayed(last)
+	w.became(nil)
+	stop, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	failed := make(chan error, 1)
+	wg.Go(func() { failed <- w.keepFloors(stop) })
+	defer func() { cancel(); wg.Wait() }()
+
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		if last, err = w.carry(ctx, last); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			return err
+		case <-w.buffer.ready:
+		case <-ticker.C:
+			// Somebody else's commit, or a buffer that overflowed.
+			if err := w.look(ctx, last); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// look finds out, when all seems quiet, whether events are in SQL that nobody
+// told of, and whether the stream is still what it was.
+func (w *worker) look(ctx context.Context, last uint64) error {
+	head, err := w.r.backend.Head(ctx, w.stream)
+	if err != nil {
+		return err
+	}
+	w.buffer.mu.Lock()
+	w.buffer.head = max(w.buffer.head, head)
+	w.buffer.mu.Unlock()
+	info, err := w.info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.LastSeq != last || !envelope.Ready(info.Config.Metadata) {
+		return errBehind
+	}
+	return nil
+}
+
+// carry publishes everything from last on that there is, and answers the last
+// position that is stored.
+func (w *worker) carry(ctx context.Context, last uint64) (uint64, error) {
+	for ctx.Err() == nil && w.buffer.newest() > last {
+		events := w.buffer.after(last, 4*window)
+		if len(events) == 0 {
+			return w.carryFromSQL(ctx, last)
+		}
+		stored, err := w.publish(ctx, last, events)
+		if err != nil {
+			return stored, err
+		}
+		last = stored
+	}
+	return last, ctx.Err()
+}
+
+// carryFromSQL publishes what memory does not have.
+func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) {
+	batch := make([]eventstore.Event, 0, 4*window)
+	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: last + 1, Limit: cap(batch)}) {
+		if err != nil {
+			return last, err
+		}
+		batch = append(batch, e)
+	}
+	return w.publish(ctx, last, batch)
+}
+
+// publish sends events that follow last, at most window of them unanswered,
+// and returns when all are stored, or at the first that is not.
+func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.Event) (uint64, error) {
+	futures := make([]jetstream.PubAckFuture, 0, len(events))
+	sent := 0
+	for done := 0; done < len(events); {
+		for sent < len(events) && sent-done < window {
+			e := events[sent]
+			if e.Position != last+uint64(sent-done)+1 {
+				return last, fmt.Errorf("relay %s: position %d is missing before %d", w.stream, last+uint64(sent-done)+1, e.Position)
+			}
+			future, err := w.r.js.PublishMsgAsync(&nats.Msg{
+				Subject: envelope.FeedSubject(w.stream, e.Type), Header: envelope.Header(e), Data: e.Data,
+			}, jetstream.WithMsgID(e.ID), jetstream.WithExpectLastSequence(e.Position-1), jetstream.WithStallWait(apiTimeout))
+			if err != nil {
+				return last, fmt.Errorf("relay %s: publish position %d: %w", w.stream, e.Position, err)
+			}
+			futures = append(futures, future)
+			sent++
+		}
+		select {
+		case <-ctx.Done():
+			return last, ctx.Err()
+		case ack := <-futures[done].Ok():
+			if ack.Sequence != last+1 {
+				// The server knew the id under another sequence.
+				return last, fmt.Errorf("relay %s: position %d is sequence %d: run waybill refill %s", w.stream, last+1, ack.Sequence, w.stream)
+			}
+			last++
+			done++
+		case err := <-futures[done].Err():
+			return last, w.publishError(last+1, err)
+		}
+	}
+	w.relayed(last)
+	return last, nil
+}
+
+// publishError tells a lost race, which looking again mends, from the rest.
+func (w *worker) publishError(position uint64, err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return fmt.Errorf("relay %s: publish position %d: %w: %w", w.stream, position, errBehind, err)
+	}
+	return fmt.Errorf("relay %s: publish position %d: %w", w.stream, position, err)
+}
+
+func (w *worker) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	s, err := w.r.js.Stream(ctx, w.stream)
+	if err != nil {
+		return nil, fmt.Errorf("find stream %s: %w", w.stream, err)
+	}
+	return s.CachedInfo(), nil
+}
