@@ -2,10 +2,11 @@ package function
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/waybill-go/waybill/eventstore"
 )
@@ -197,8 +198,8 @@ func Query[R, A any](subject, stream string, answer func(ctx context.Context, lo
 }
 
 // marshal writes a domain event's JSON.
-func marshal(e DomainEvent) (json.RawMessage, int, error) {
-	data, err := json.Marshal(e)
+func marshal(e DomainEvent) ([]byte, int, error) {
+	data, err := json.Marshal(e, json.Deterministic(true))
 	if err != nil {
 		return nil, 0, fmt.Errorf("encode %s: %w", e.EventType(), err)
 	}

@@ -3,6 +3,8 @@ package function
 import (
 	"errors"
 	"fmt"
+
+	"github.com/waybill-go/waybill/eventstore"
 )
 
 // Code is the kind of a refusal. Its number is the endpoint's error code.
@@ -63,3 +65,7 @@ var ErrDecode = errors.New("message is not of the expected shape")
 
 // ErrConflicts says that an append met a conflict as often as it was tried.
 var ErrConflicts = errors.New("aggregate keeps changing")
+
+// ErrUnavailable says that something a handler needs is away: a database, the
+// event store. The event waits in hand until it is back, and is not counted.
+var ErrUnavailable = eventstore.ErrUnavailable

@@ -73,6 +73,18 @@ type Resource interface {
 	Close() error
 }
 
+// Needs lists those of the values that are resources, so that a port can be
+// given with one that needs opening or one that does not.
+func Needs(values ...any) []Resource {
+	var needs []Resource
+	for _, v := range values {
+		if r, ok := v.(Resource); ok {
+			needs = append(needs, r)
+		}
+	}
+	return needs
+}
+
 // Door is a way into a function: one of the types *Event, *Projection and
 // *Request.
 type Door interface {

@@ -122,6 +122,10 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 			return seen.state, err
 		}
 		next, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
+		var repeated *repeatedError[S]
+		if errors.As(err, &repeated) {
+			return repeated.stored.state, nil
+		}
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
 			return next.state, err

@@ -1,0 +1,246 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/waybill-go/waybill/eventstore"
+	pb "github.com/waybill-go/waybill/proto/eventstore/v1"
+)
+
+const (
+	// callTimeout bounds a call whose context has no deadline.
+	callTimeout   = 30 * time.Second
+	keepaliveTime = 20 * time.Second
+	// connections is how many carry the calls: one runs out of breath at a
+	// few hundred callers.
+	connections = 2
+)
+
+// serviceConfig spreads calls over all façades, and repeats those that found
+// none: every call of this service is safe to repeat.
+const serviceConfig = `{
+  "loadBalancingConfig": [{"round_robin": {}}],
+  "methodConfig": [{
+    "name": [{"service": "waybill.eventstore.v1.EventStore"}],
+    "waitForReady": true,
+    "retryPolicy": {
+      "maxAttempts": 5, "initialBackoff": "0.02s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE"]
+    }
+  }]
+}`
+
+// Client is an event store behind a façade. It implements eventstore.Store.
+type Client struct {
+	conns []*grpc.ClientConn
+	stubs []pb.EventStoreClient
+	next  atomic.Uint32
+}
+
+var _ eventstore.Store = (*Client)(nil)
+
+// Dial makes a client of the façades at target: host:port, or what a resolver
+// among the options knows. It does not wait for a connection: while there is
+// none calls wait, until their deadline.
+func Dial(target string, opts ...grpc.DialOption) (*Client, error) {
+	opts = append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(serviceConfig), grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithConnectParams(connectParams),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: 5 * time.Second, PermitWithoutStream: true}),
+	}, opts...)
+	c := &Client{}
+	for range connections {
+		conn, err := grpc.NewClient(target, opts...)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("dial event store %q: %w", target, err), c.Close())
+		}
+		c.conns = append(c.conns, conn)
+		c.stubs = append(c.stubs, pb.NewEventStoreClient(conn))
+	}
+	return c, nil
+}
+
+// Close breaks off what is under way.
+func (c *Client) Close() error {
+	var errs []error
+	for _, conn := range c.conns {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Client) stub() pb.EventStoreClient {
+	return c.stubs[c.next.Add(1)%connections]
+}
+
+// bound gives a call without a deadline one.
+func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, callTimeout)
+}
+
+// Append implements eventstore.Store.
+func (c *Client) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	if err := a.Check(); err != nil {
+		return eventstore.Appended{}, err
+	}
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	reply, err := c.stub().Append(ctx, &pb.AppendRequest{
+		Stream: a.Stream, Aggregate: a.Aggregate, ExpectedVersion: int64(a.Expected), Events: toProto(a.Events),
+	})
+	if err != nil {
+		return eventstore.Appended{}, fromStatus("append to "+a.Stream, err)
+	}
+	events, err := fromProto(reply.GetEvents())
+	if err != nil {
+		return eventstore.Appended{}, fmt.Errorf("append to %s: read answer: %w", a.Stream, err)
+	}
+	return eventstore.Appended{Events: events, Duplicate: reply.GetDuplicate()}, nil
+}
+
+// ReadAggregate implements eventstore.Store.
+func (c *Client) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		if err := r.Check(); err != nil {
+			yield(eventstore.Event{}, err)
+			return
+		}
+		left := r.Last
+		for {
+			page, more, err := c.page(ctx, r)
+			if err != nil {
+				yield(eventstore.Event{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			left -= len(page)
+			if !more || len(page) == 0 || r.Last > 0 && left <= 0 {
+				return
+			}
+			// What is behind a page of the last n is asked for by version.
+			// Events that came meanwhile would be more than n: they end it.
+			r.From = page[len(page)-1].Version + 1
+			if r.Last > 0 {
+				for e, err := range c.behind(ctx, r, left) {
+					if !yield(e, err) || err != nil {
+						return
+					}
+				}
+				return
+			}
+		}
+	}
+}
+
+// behind yields at most n events from r.From on.
+func (c *Client) behind(ctx context.Context, r eventstore.AggregateRead, n int) iter.Seq2[eventstore.Event, error] {
+	r.Last = 0
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range c.ReadAggregate(ctx, r) {
+			if n == 0 || !yield(e, err) {
+				return
+			}
+			n--
+		}
+	}
+}
+
+func (c *Client) page(ctx context.Context, r eventstore.AggregateRead) ([]eventstore.Event, bool, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
+	reply, err := c.stub().ReadAggregate(ctx, &pb.ReadAggregateRequest{
+		Stream: r.Stream, Aggregate: r.Aggregate, FromVersion: r.From, Last: uint32(r.Last), //nolint:gosec // checked
+	})
+	if err != nil {
+		return nil, false, fromStatus(what, err)
+	}
+	events, err := fromProto(reply.GetEvents())
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", what, err)
+	}
+	return events, reply.GetMore(), nil
+}
+
+// ReadStream implements eventstore.Store. A stream that breaks off is taken up
+// again where it was, as long as that goes forward.
+func (c *Client) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		if err := r.Check(); err != nil {
+			yield(eventstore.Event{}, err)
+			return
+		}
+		for {
+			got, stopped, err := c.readOnce(ctx, r, yield)
+			if stopped || err == nil {
+				return
+			}
+			if got == 0 || !errors.Is(err, eventstore.ErrUnavailable) || ctx.Err() != nil {
+				yield(eventstore.Event{}, err)
+				return
+			}
+			r.From = max(1, r.From) + uint64(got) //nolint:gosec // not negative
+			if r.Limit > 0 {
+				if r.Limit -= got; r.Limit == 0 {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield func(eventstore.Event, error) bool) (got int, stopped bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Between two messages no more may pass than a call may take.
+	watchdog := time.AfterFunc(callTimeout, cancel)
+	defer watchdog.Stop()
+	what := "read " + r.Stream
+	stream, err := c.stub().ReadStream(ctx, &pb.ReadStreamRequest{
+		Stream: r.Stream, FromPosition: r.From, Limit: uint64(r.Limit), //nolint:gosec // checked
+	})
+	if err != nil {
+		return 0, false, fromStatus(what, err)
+	}
+	for {
+		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return got, false, nil
+		}
+		if err != nil {
+			return got, false, fromStatus(what, err)
+		}
+		events, err := fromProto(reply.GetEvents())
+		if err != nil {
+			return got, false, fmt.Errorf("%s: %w", what, err)
+		}
+		watchdog.Stop() // the reader may take its time
+		for _, e := range events {
+			if !yield(e, nil) {
+				return got, true, nil
+			}
+			got++
+		}
+		watchdog.Reset(callTimeout)
+	}
+}

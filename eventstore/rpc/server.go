@@ -1,0 +1,184 @@
+// Package rpc is the façade of an event store over gRPC: a server in front of
+// any eventstore.Store, and a client that is one.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"runtime/debug"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"github.com/waybill-go/waybill/eventstore"
+	pb "github.com/waybill-go/waybill/proto/eventstore/v1"
+)
+
+// The server's bounds.
+const (
+	// maxMessage holds an append of the greatest size with its overhead.
+	maxMessage = eventstore.MaxAppendBytes + 1<<20
+	maxStreams = 4096 // calls at once on one connection
+	pageEvents = 500
+	pageBytes  = 1 << 20
+)
+
+// Server serves an event store.
+type Server struct {
+	pb.UnimplementedEventStoreServer
+	store  eventstore.Store
+	log    *slog.Logger
+	grpc   *grpc.Server
+	health *health.Server
+}
+
+// NewServer makes the façade of a store, with gRPC's health and reflection
+// services. log may be nil.
+func NewServer(store eventstore.Store, log *slog.Logger) *Server {
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Server{store: store, log: log, health: health.NewServer()}
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
+	)
+	pb.RegisterEventStoreServer(s.grpc, s)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	return s
+}
+
+// Serve takes calls until Stop.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve event store: %w", err)
+	}
+	return nil
+}
+
+// Stop takes no more calls, and returns when those under way are answered, or
+// broken off because ctx ended.
+func (s *Server) Stop(ctx context.Context) {
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
+	defer func() { err = s.outcome(info.FullMethod, recover(), err) }()
+	return handle(ctx, req)
+}
+
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	defer func() { err = s.outcome(info.FullMethod, recover(), err) }()
+	return handle(srv, stream)
+}
+
+// outcome turns an error, or a panic, into what the caller may see. The rest
+// is in the log, under the id that the caller sees.
+func (s *Server) outcome(method string, panicked any, err error) error {
+	if panicked != nil {
+		err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+	}
+	if err == nil {
+		return nil
+	}
+	if st, ok := status.FromError(err); ok {
+		return st.Err()
+	}
+	st := toStatus(err)
+	switch st.Code() {
+	case codes.Internal:
+		id := uuid.NewString()
+		s.log.Error("call failed", "method", method, "error_id", id, "error", err)
+		return status.Error(codes.Internal, errInternal.Error()+" "+id)
+	case codes.Unavailable:
+		s.log.Warn("call failed", "method", method, "error", err)
+	}
+	return st.Err()
+}
+
+// Append implements the service.
+func (s *Server) Append(ctx context.Context, req *pb.AppendRequest) (*pb.AppendResponse, error) {
+	events, err := fromProto(req.GetEvents())
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.store.Append(ctx, eventstore.Append{
+		Stream: req.GetStream(), Aggregate: req.GetAggregate(),
+		Expected: eventstore.Expected(req.GetExpectedVersion()), Events: events,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AppendResponse{Events: toProto(done.Events), Duplicate: done.Duplicate}, nil
+}
+
+// ReadAggregate implements the service.
+func (s *Server) ReadAggregate(ctx context.Context, req *pb.ReadAggregateRequest) (*pb.ReadAggregateResponse, error) {
+	var page []eventstore.Event
+	size := 0
+	for e, err := range s.store.ReadAggregate(ctx, eventstore.AggregateRead{
+		Stream: req.GetStream(), Aggregate: req.GetAggregate(), From: req.GetFromVersion(), Last: int(req.GetLast()),
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		if len(page) > 0 && (len(page) >= pageEvents || size+e.Size() > pageBytes) {
+			return &pb.ReadAggregateResponse{Events: toProto(page), More: true}, nil
+		}
+		page = append(page, e)
+		size += e.Size()
+	}
+	return &pb.ReadAggregateResponse{Events: toProto(page)}, nil
+}
+
+// ReadStream implements the service.
+func (s *Server) ReadStream(req *pb.ReadStreamRequest, stream pb.EventStore_ReadStreamServer) error {
+	if req.GetLimit() > math.MaxInt32 {
+		return &eventstore.InvalidError{Field: "limit", Reason: "is too large"}
+	}
+	var page []eventstore.Event
+	size := 0
+	send := func() error {
+		if len(page) == 0 {
+			return nil
+		}
+		err := stream.Send(&pb.ReadStreamResponse{Events: toProto(page)})
+		page, size = page[:0], 0
+		return err
+	}
+	for e, err := range s.store.ReadStream(stream.Context(), eventstore.StreamRead{
+		Stream: req.GetStream(), From: req.GetFromPosition(), Limit: int(req.GetLimit()),
+	}) {
+		if err != nil {
+			return err
+		}
+		if len(page) >= pageEvents || size+e.Size() > pageBytes {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		page = append(page, e)
+		size += e.Size()
+	}
+	return send()
+}

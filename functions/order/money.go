@@ -1,0 +1,87 @@
+package order
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/govalues/decimal"
+)
+
+// Money is an amount in hundredths of its currency's unit: 12.50 is 1250. In
+// JSON it is a number without needless digits: 12.5, 400.
+type Money int64
+
+// Places is how many decimal places an amount has at most.
+const Places = 2
+
+var errMoney = errors.New("must be a number with at most two decimal places")
+
+// ParseMoney reads a decimal like 200, 12.5 or 1e2, exactly.
+func ParseMoney(s string) (Money, error) {
+	// The longest number that could be right is far below this; a huge one is
+	// refused before anyone counts its digits.
+	const longest = 40
+	if len(s) == 0 || len(s) > longest {
+		return 0, errMoney
+	}
+	d, err := decimal.Parse(s)
+	if err != nil {
+		return 0, errMoney
+	}
+	d = d.Trim(0)
+	if d.Scale() > Places {
+		return 0, errMoney
+	}
+	whole, frac, ok := d.Int64(Places)
+	if !ok || whole > maxWhole || whole < -maxWhole {
+		return 0, errors.New("is out of range")
+	}
+	return Money(whole*100 + frac), nil
+}
+
+// maxWhole leaves room for the hundredths.
+const maxWhole = 90_000_000_000_000_000
+
+// UnmarshalJSON takes a JSON number; anything else is refused.
+func (m *Money) UnmarshalJSON(data []byte) error {
+	if len(data) == 0 || data[0] != '-' && (data[0] < '0' || data[0] > '9') {
+		return errMoney
+	}
+	v, err := ParseMoney(string(data))
+	if err != nil {
+		return err
+	}
+	*m = v
+	return nil
+}
+
+// MarshalJSON writes a JSON number.
+func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads a setting.
+func (m *Money) UnmarshalText(text []byte) error {
+	v, err := ParseMoney(string(text))
+	if err != nil {
+		return fmt.Errorf("%w, like 10000.00", err)
+	}
+	*m = v
+	return nil
+}
+
+// String writes the amount without needless digits.
+func (m Money) String() string {
+	sign, n := "", uint64(m) //nolint:gosec // the sign is taken off next
+	if m < 0 {
+		sign, n = "-", -n
+	}
+	s := sign + strconv.FormatUint(n/100, 10)
+	switch cents := n % 100; {
+	case cents == 0:
+		return s
+	case cents%10 == 0:
+		return s + "." + strconv.FormatUint(cents/10, 10)
+	default:
+		return s + fmt.Sprintf(".%02d", cents)
+	}
+}

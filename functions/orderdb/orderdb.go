@@ -1,0 +1,120 @@
+// Package orderdb is the read model of orders: a table that orderview keeps
+// and orderquery reads. It can be made anew from the events at any time.
+package orderdb
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const readers = 4
+
+// DB is the read model. Several processes may have the same file open.
+type DB struct {
+	settings struct {
+		URL string `env:"ORDERS_DB, default=sqlite:$DATA_DIR/orders.db" help:"where the read model of orders is, sqlite:PATH"`
+	}
+	write *sql.DB // one connection; each transaction begins as a writer
+	read  *sql.DB
+}
+
+// New makes a read model; Open opens it.
+func New() *DB { return &DB{} }
+
+// Config points to the settings.
+func (db *DB) Config() any { return &db.settings }
+
+// Open opens the file, and makes it if it is not there.
+func (db *DB) Open(ctx context.Context) error {
+	path, ok := strings.CutPrefix(db.settings.URL, "sqlite:")
+	if !ok || path == "" {
+		return fmt.Errorf("open read model: ORDERS_DB=%q: this release keeps it in SQLite: set sqlite:PATH", redacted(db.settings.URL))
+	}
+	if err := db.open(ctx, path); err != nil {
+		return errors.Join(fmt.Errorf("open read model %q: %w", path, err), db.Close())
+	}
+	return nil
+}
+
+// redacted keeps a password out of a message.
+func redacted(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return "..."
+}
+
+func (db *DB) open(ctx context.Context, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return err
+	}
+	var err error
+	if db.write, err = sql.Open("sqlite", dsn(path, "_txlock", "immediate")); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if err := migrate(ctx, db.write, path); err != nil {
+		return err
+	}
+	if db.read, err = sql.Open("sqlite", dsn(path, "_pragma", "query_only(1)")); err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(readers)
+	return db.read.PingContext(ctx)
+}
+
+func dsn(path string, more ...string) string {
+	q := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
+	q.Add(more[0], more[1])
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+}
+
+// migrate brings the tables up to date: one process at a time, since several
+// may start together.
+func migrate(ctx context.Context, db *sql.DB, path string) error {
+	lock := flock.New(path + ".lock")
+	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	defer func() { _ = lock.Close() }() // ends with the process at the latest
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (db *DB) Close() error {
+	var errs []error
+	for _, d := range []*sql.DB{db.read, db.write} {
+		if d != nil {
+			errs = append(errs, d.Close())
+		}
+	}
+	db.read, db.write = nil, nil
+	return errors.Join(errs...)
+}

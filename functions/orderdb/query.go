@@ -1,0 +1,93 @@
+package orderdb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/waybill-go/waybill/functions/order"
+)
+
+// Get answers an order; the zero order when there is none.
+func (db *DB) Get(ctx context.Context, id string) (order.Order, error) {
+	var body []byte
+	err := db.read.QueryRowContext(ctx, "SELECT body FROM orders WHERE order_id = ?", id).Scan(&body)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return order.Order{}, nil
+	case err != nil:
+		return order.Order{}, away("read order "+id, err)
+	}
+	return decode(body)
+}
+
+func decode(body []byte) (order.Order, error) {
+	var o order.Order
+	if err := json.Unmarshal(body, &o); err != nil {
+		return order.Order{}, fmt.Errorf("read order: %w", err)
+	}
+	return o, nil
+}
+
+// Filter says which orders to list; what is empty says nothing.
+type Filter struct {
+	Customer string
+	Status   order.Status
+}
+
+// ParseCursor reads a cursor: the position of the last order of a page. Lists
+// begin below it, so orders that come meanwhile shift nothing.
+func ParseCursor(cursor string) (uint64, error) {
+	if cursor == "" {
+		return 1 << 62, nil
+	}
+	n, err := strconv.ParseUint(cursor, 36, 62)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("read cursor %.20q: not one of ours", cursor)
+	}
+	return n, nil
+}
+
+// List answers at most limit orders, newest first, and the cursor of the next
+// page; empty when this is the last.
+func (db *DB) List(ctx context.Context, f Filter, cursor string, limit int) ([]order.Order, string, error) {
+	before, err := ParseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := "SELECT placed, body FROM orders WHERE placed < ?", []any{before}
+	if f.Customer != "" {
+		query, args = query+" AND customer_id = ?", append(args, f.Customer)
+	}
+	if f.Status != "" {
+		query, args = query+" AND status = ?", append(args, string(f.Status))
+	}
+	rows, err := db.read.QueryContext(ctx, query+" ORDER BY placed DESC LIMIT ?", append(args, limit+1)...)
+	if err != nil {
+		return nil, "", away("list orders", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	orders, last := []order.Order{}, uint64(0)
+	for rows.Next() {
+		var placed uint64
+		var body []byte
+		if err := rows.Scan(&placed, &body); err != nil {
+			return nil, "", away("list orders", err)
+		}
+		if len(orders) == limit {
+			return orders, strconv.FormatUint(last, 36), nil
+		}
+		o, err := decode(body)
+		if err != nil {
+			return nil, "", err
+		}
+		orders, last = append(orders, o), placed
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", away("list orders", err)
+	}
+	return orders, "", nil
+}

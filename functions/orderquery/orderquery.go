@@ -1,0 +1,181 @@
+// Package orderquery answers questions about orders.
+//
+//	orders.get, orders.list → orderquery → the table orders
+//	orders.history          → orderquery → the event store
+package orderquery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/functions/orderdb"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// New declares the function; db is the read model.
+func New(db *orderdb.DB) function.Function {
+	q := query{db}
+	return function.Function{
+		Name:        "orderquery",
+		Description: "Answers for one order, a list of orders, and an order's history.",
+		Doors: []function.Door{
+			function.Endpoint("orders.get", q.get),
+			function.Endpoint("orders.list", q.list),
+			function.Query("orders.history", order.Stream, history),
+		},
+		Needs: function.Needs(db),
+	}
+}
+
+type query struct{ db *orderdb.DB }
+
+// GetRequest asks for one order.
+type GetRequest struct {
+	OrderID string `json:"order_id"`
+	// MinVersion waits until the read model has that version, at most 2 s: who
+	// knows from a reply how far the order is sees nothing older.
+	MinVersion uint64 `json:"min_version"`
+}
+
+// Check implements the request's rules.
+func (r *GetRequest) Check() error { return checkID(r.OrderID) }
+
+const (
+	versionWait = 2 * time.Second
+	firstLook   = 2 * time.Millisecond
+	longestLook = 50 * time.Millisecond
+)
+
+// get answers an order, or 404. The view may be kept by another process, so a
+// version that is waited for is looked for again and again.
+func (q query) get(ctx context.Context, r GetRequest) (order.Order, error) {
+	deadline := time.Now().Add(versionWait)
+	for wait := firstLook; ; wait = min(2*wait, longestLook) {
+		o, err := q.db.Get(ctx, r.OrderID)
+		switch {
+		case err != nil:
+			return o, err
+		case o.Exists() && o.Version >= r.MinVersion:
+			return o, nil
+		case r.MinVersion == 0:
+			return o, function.NotFound("order_id", "there is no order %q", r.OrderID)
+		case time.Now().After(deadline) && !o.Exists():
+			return o, function.NotFound("order_id", "there is no order %q yet", r.OrderID)
+		case time.Now().After(deadline):
+			return o, function.Conflict("min_version", "order %q is at version %d and not yet at %d", r.OrderID, o.Version, r.MinVersion)
+		}
+		select {
+		case <-ctx.Done():
+			return o, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// ListRequest asks for orders, newest first.
+type ListRequest struct {
+	Customer string       `json:"customer_id"`
+	Status   order.Status `json:"status"`
+	Limit    int          `json:"limit"`
+	// Cursor is what the page before answered.
+	Cursor string `json:"cursor"`
+}
+
+// The bounds of a page.
+const (
+	defaultLimit = 50
+	maxLimit     = 500
+)
+
+// Check implements the request's rules.
+func (r *ListRequest) Check() error {
+	if r.Limit == 0 {
+		r.Limit = defaultLimit
+	}
+	if r.Customer != "" {
+		var field *order.FieldError
+		if errors.As(order.CheckID("customer_id", r.Customer), &field) {
+			return function.Invalid(field.Field, "%s", field.Reason)
+		}
+	}
+	if r.Status != "" && !slices.Contains(order.Statuses, r.Status) {
+		return function.Invalid("status", "is %.40q; allowed are %v", string(r.Status), order.Statuses)
+	}
+	if r.Limit < 1 || r.Limit > maxLimit {
+		return function.Invalid("limit", "is %d; allowed are 1 to %d", r.Limit, maxLimit)
+	}
+	if _, err := orderdb.ParseCursor(r.Cursor); err != nil {
+		return function.Invalid("cursor", "is not one that a page answered")
+	}
+	return nil
+}
+
+// List is a page of orders. An empty cursor says that it is the last.
+type List struct {
+	Orders []order.Order `json:"orders"`
+	Cursor string        `json:"cursor,omitempty"`
+}
+
+func (q query) list(ctx context.Context, r ListRequest) (List, error) {
+	orders, cursor, err := q.db.List(ctx, orderdb.Filter{Customer: r.Customer, Status: r.Status}, r.Cursor, r.Limit)
+	return List{Orders: orders, Cursor: cursor}, err
+}
+
+// HistoryRequest asks what happened to an order.
+type HistoryRequest struct {
+	OrderID string `json:"order_id"`
+}
+
+// Check implements the request's rules.
+func (r *HistoryRequest) Check() error { return checkID(r.OrderID) }
+
+// History is what happened to an order.
+type History struct {
+	Events []HistoryEvent `json:"events"`
+}
+
+// HistoryEvent is one thing that happened. Cause is the id of the event, or
+// the request, that led to it.
+type HistoryEvent struct {
+	Version  uint64          `json:"version"`
+	Position uint64          `json:"position"`
+	Type     string          `json:"type"`
+	Time     time.Time       `json:"time"`
+	ID       string          `json:"id"`
+	Cause    string          `json:"cause"`
+	Data     json.RawMessage `json:"data"`
+}
+
+// maxHistory is more than ever happens to one order.
+const maxHistory = 500
+
+func history(ctx context.Context, log function.Log, r HistoryRequest) (History, error) {
+	var h History
+	for e, err := range log.ReadAggregate(ctx, r.OrderID, 1) {
+		if err != nil {
+			return h, err
+		}
+		if len(h.Events) == maxHistory {
+			break
+		}
+		h.Events = append(h.Events, HistoryEvent{
+			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, Cause: e.CausationID, Data: e.Data,
+		})
+	}
+	if len(h.Events) == 0 {
+		return h, function.NotFound("order_id", "there is no order %q", r.OrderID)
+	}
+	return h, nil
+}
+
+func checkID(id string) error {
+	var field *order.FieldError
+	if errors.As(order.CheckID("order_id", id), &field) {
+		return function.Invalid(field.Field, "%s", field.Reason)
+	}
+	return nil
+}

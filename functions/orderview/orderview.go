@@ -1,0 +1,24 @@
+// Package orderview keeps the read model of orders.
+//
+//	all events of ORDERS → orderview → the table orders
+package orderview
+
+import (
+	"context"
+
+	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/functions/orderdb"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// New declares the function; db is the read model.
+func New(db *orderdb.DB) function.Function {
+	return function.Function{
+		Name:        "orderview",
+		Description: "Keeps the read model of orders.",
+		Doors: []function.Door{function.Project(order.Stream, func(ctx context.Context, log function.Log, batch []function.Message) error {
+			return db.Apply(ctx, log, batch)
+		})},
+		Needs: function.Needs(db),
+	}
+}
