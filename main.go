@@ -1,0 +1,34 @@
+// Waybill runs an order, from placed to approved, as small functions on NATS.
+package main
+
+import (
+	_ "embed"
+
+	"github.com/waybill-go/waybill/functions/orderdb"
+	"github.com/waybill-go/waybill/functions/orderquery"
+	"github.com/waybill-go/waybill/functions/orderview"
+	"github.com/waybill-go/waybill/functions/payment"
+	"github.com/waybill-go/waybill/functions/placeorder"
+	"github.com/waybill-go/waybill/functions/review"
+	"github.com/waybill-go/waybill/runtime/app"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+//go:embed nats.conf
+var natsConf []byte
+
+// main is the system: its functions, in the order an order meets them.
+func main() {
+	orders := orderdb.New() // the read model, which two of them share
+	app.Program{
+		Name: "waybill", Release: "0.1.0", NATSConfig: natsConf,
+		Description: "An order, from placed to approved, as small functions on NATS.",
+		Functions: []function.Function{
+			placeorder.New(),                // orders.place → created
+			payment.New(payment.NewLimit()), // created → paymentdebited | paymentdeclined
+			review.New(),                    // paymentdebited → approved
+			orderview.New(orders),           // all events → the table orders
+			orderquery.New(orders),          // orders.get, orders.list, orders.history
+		},
+	}.Main()
+}

@@ -1,0 +1,220 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+type commands struct {
+	Up  upCommand  `cmd:"" default:"1" help:"Run everything in this process; what no command means."`
+	Run runCommand `cmd:"" help:"Run some functions, or the event store, against the NATS server at NATS_URL."`
+	Ls  lsCommand  `cmd:"" help:"List what runs: where, how many, how far behind."`
+
+	Version kong.VersionFlag `help:"Print the release." hidden:""`
+}
+
+type upCommand struct{}
+
+// Help is shown by up --help.
+func (upCommand) Help() string {
+	return "Example: start everything, with its data under ./data:\n\n  $ ${name} up\n\nUse a NATS server that is there instead of the embedded one:\n\n  $ ${name} up --nats-url nats://127.0.0.1:4222"
+}
+
+// Run runs all functions, the event store, and a NATS server unless one is
+// named, until ctx ends.
+func (upCommand) Run(ctx context.Context, s *session) error {
+	return s.run(ctx, s.program.Functions, true, s.settings.NATSURL == "" && s.settings.NATSContext == "")
+}
+
+type runCommand struct {
+	Names []string `arg:"" name:"name" help:"One or more of: ${names}."`
+}
+
+// Help is shown by run --help.
+func (runCommand) Help() string {
+	return "Example: a second payment beside what runs already:\n\n  $ ${name} run payment\n\nReplicas share the work. Stop one with SIGTERM: it finishes what it began."
+}
+
+// Run runs the named functions until ctx ends.
+func (c runCommand) Run(ctx context.Context, s *session) error {
+	var functions []function.Function
+	store := false
+	for _, name := range c.Names {
+		i := slices.IndexFunc(s.program.Functions, func(f function.Function) bool { return f.Name == name })
+		switch {
+		case name == EventStore:
+			store = true
+		case i < 0:
+			return fmt.Errorf("run %q: there is no such function; there are %s", name, strings.Join(s.names(), ", "))
+		case !slices.ContainsFunc(functions, func(f function.Function) bool { return f.Name == name }):
+			functions = append(functions, s.program.Functions[i])
+		}
+	}
+	return s.run(ctx, functions, store, false)
+}
+
+func (s *session) names() []string {
+	names := []string{EventStore}
+	for _, f := range s.program.Functions {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// run starts the parts in the order of their need, waits for ctx, and stops
+// them the other way round.
+func (s *session) run(ctx context.Context, functions []function.Function, store, server bool) error {
+	began := time.Now()
+	p := &process{session: s}
+	for _, r := range s.program.resources(functions) {
+		if c := r.Config(); c != nil {
+			if err := config.Load(ctx, s.lookup, c); err != nil {
+				return err
+			}
+		}
+	}
+	err := p.start(ctx, functions, store, server)
+	if err == nil {
+		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "functions", strings.Join(names(functions), ","))
+		select {
+		case <-ctx.Done():
+			s.log.Info("stopping", "timeout", s.settings.DrainTimeout)
+		case err = <-p.failed:
+		}
+	}
+	// What asked for the stop is no reason to break off what is under way.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.DrainTimeout)
+	defer cancel()
+	stopped := p.stop(drain)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	if err = errors.Join(err, stopped); err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+func names(functions []function.Function) []string {
+	all := make([]string, len(functions))
+	for i, f := range functions {
+		all[i] = f.Name
+	}
+	return all
+}
+
+type lsCommand struct {
+	JSON bool `help:"Print JSON." name:"json"`
+}
+
+// Help is shown by ls --help.
+func (lsCommand) Help() string {
+	return "Example:\n\n  $ ${name} ls\n\nDONE counts requests and deliveries since each replica started; LAG is what waits in JetStream."
+}
+
+// line is one function as ls shows it.
+type line struct {
+	Name     string   `json:"name"`
+	Replicas int      `json:"replicas"`
+	Hosts    []string `json:"hosts"`
+	Releases []string `json:"releases"`
+	Done     int      `json:"done"`
+	Errors   int      `json:"errors"`
+	// Average is the mean time of one, in nanoseconds in JSON.
+	Average time.Duration `json:"average_ns"`
+	// Lag and InHand are nil for a function that consumes nothing.
+	Lag    *uint64 `json:"lag,omitempty"`
+	InHand *int    `json:"in_hand,omitempty"`
+}
+
+// Run prints what runs.
+func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	instances, err := discovery.Find(ctx, nc, "")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	lines := summarise(ctx, js, instances)
+	if c.JSON {
+		e := json.NewEncoder(s.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(lines)
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tREPLICAS\tHOSTS\tRELEASE\tDONE\tERRORS\tAVERAGE\tLAG\tIN HAND")
+	for _, l := range lines {
+		lag, inHand := "-", "-"
+		if l.Lag != nil {
+			lag, inHand = fmt.Sprint(*l.Lag), fmt.Sprint(*l.InHand)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%v\t%s\t%s\n", l.Name, l.Replicas, strings.Join(l.Hosts, ","),
+			strings.Join(l.Releases, ","), l.Done, l.Errors, l.Average.Round(time.Microsecond), lag, inHand)
+	}
+	return w.Flush()
+}
+
+// summarise makes a line of all instances of a name.
+func summarise(ctx context.Context, js jetstream.JetStream, instances []discovery.Instance) []*line {
+	lines := []*line{}
+	spent := map[string]time.Duration{}
+	add := func(list []string, s string) []string {
+		if s == "" || slices.Contains(list, s) {
+			return list
+		}
+		return append(list, s)
+	}
+	for _, i := range instances {
+		if len(lines) == 0 || lines[len(lines)-1].Name != i.Name {
+			lines = append(lines, &line{Name: i.Name, Hosts: []string{}, Releases: []string{}})
+		}
+		l := lines[len(lines)-1]
+		first := l.Replicas == 0
+		l.Replicas++
+		l.Hosts, l.Releases = add(l.Hosts, i.Metadata[discovery.MetadataHost]), add(l.Releases, i.Version)
+		for _, s := range i.Stats {
+			l.Done, l.Errors = l.Done+s.NumRequests, l.Errors+s.NumErrors
+			spent[l.Name] += s.ProcessingTime
+		}
+		for _, e := range i.Endpoints {
+			if durable := e.Metadata["durable"]; durable != "" && first {
+				l.lag(ctx, js, e.Metadata["stream"], durable)
+			}
+		}
+		if l.Done > 0 {
+			l.Average = spent[l.Name] / time.Duration(l.Done)
+		}
+	}
+	return lines
+}
+
+// lag asks JetStream; what it does not answer stays a dash.
+func (l *line) lag(ctx context.Context, js jetstream.JetStream, stream, durable string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	consumer, err := js.Consumer(ctx, stream, durable)
+	if err != nil {
+		return
+	}
+	info := consumer.CachedInfo()
+	l.Lag, l.InHand = &info.NumPending, &info.NumAckPending
+}

@@ -1,0 +1,236 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/eventstore/rpc"
+	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
+	"github.com/waybill-go/waybill/runtime/natsserver"
+)
+
+// process holds the parts that run, and how to stop each.
+type process struct {
+	*session
+	natsURL string
+	nc      *nats.Conn
+	store   eventstore.Store
+
+	// stops are called in the reverse order of starting.
+	stops []func(context.Context) error
+	// failed tells of a part that ended by itself.
+	failed chan error
+}
+
+func (p *process) onStop(f func(context.Context) error) { p.stops = append(p.stops, f) }
+
+// stop stops the parts that started, the last one first.
+func (p *process) stop(ctx context.Context) error {
+	var errs []error
+	for i := len(p.stops) - 1; i >= 0; i-- {
+		errs = append(errs, p.stops[i](ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *process) start(ctx context.Context, functions []function.Function, store, server bool) error {
+	p.failed = make(chan error, 1)
+	if err := p.startNATS(ctx, functions, server); err != nil {
+		return err
+	}
+	if err := p.startStore(ctx, store, len(functions) > 0); err != nil {
+		return err
+	}
+	for _, r := range p.program.resources(functions) {
+		if err := r.Open(ctx); err != nil {
+			return err
+		}
+		p.onStop(func(context.Context) error { return r.Close() })
+	}
+	return p.startFunctions(functions)
+}
+
+func (p *process) startNATS(ctx context.Context, functions []function.Function, embedded bool) error {
+	name := p.program.Name
+	if len(functions) > 0 {
+		name += " " + strings.Join(names(functions), ",")
+	}
+	options := []nats.Option{nats.Name(name)}
+	if embedded {
+		server, err := natsserver.Start(ctx, natsserver.Options{
+			Config: p.program.NATSConfig, Listen: p.settings.NATSListen,
+			StoreDir: filepath.Join(p.settings.DataDir, "jetstream"), Logger: p.log,
+		})
+		if err != nil {
+			return err
+		}
+		p.onStop(func(context.Context) error { server.Stop(); return nil })
+		options = append(options, server.InProcess())
+		p.natsURL = server.URL()
+	}
+	nc, err := p.connect(ctx, options...)
+	if err != nil {
+		return err
+	}
+	p.nc = nc
+	if !embedded {
+		p.natsURL = nc.ConnectedUrlRedacted()
+	}
+	p.onStop(func(context.Context) error { nc.Close(); return nil })
+	return nil
+}
+
+// startStore opens the event store in this process, or a way to it.
+func (p *process) startStore(ctx context.Context, own, needed bool) error {
+	if !own {
+		if !needed {
+			return nil
+		}
+		client, err := rpc.Dial(p.settings.EventStoreAddr, resolvers(p.nc)...)
+		if err != nil {
+			return err
+		}
+		p.store = client
+		p.onStop(func(context.Context) error { return client.Close() })
+		return nil
+	}
+	path, ok := strings.CutPrefix(p.settings.EventStoreDB, "sqlite:")
+	if !ok || path == "" {
+		scheme, _, _ := strings.Cut(p.settings.EventStoreDB, ":")
+		return fmt.Errorf("open event store: EVENTSTORE_DB begins with %q: this release keeps events in SQLite: set sqlite:PATH", scheme)
+	}
+	backend, err := sqlite.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	p.store = backend
+	p.onStop(func(context.Context) error { return backend.Close() })
+	if err := p.startRelay(backend); err != nil {
+		return err
+	}
+	return p.startFacade(ctx, backend)
+}
+
+func (p *process) startRelay(backend eventstore.Backend) error {
+	r, err := relay.New(backend, p.nc, relay.Options{
+		Streams: append(p.program.streams(), "DEADLETTERS"),
+		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.background(r.Run)
+	return nil
+}
+
+// background runs a part until the process stops.
+func (p *process) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			p.fail(err)
+		}
+	})
+	p.onStop(func(context.Context) error { cancel(); wg.Wait(); return nil })
+}
+
+func (p *process) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+}
+
+// startFacade serves the event store over gRPC, and makes it known.
+func (p *process) startFacade(ctx context.Context, store eventstore.Store) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.GRPCListen)
+	if err != nil {
+		return fmt.Errorf("serve event store: GRPC_LISTEN=%q: %w; set GRPC_LISTEN to another address", p.settings.GRPCListen, err)
+	}
+	address := l.Addr().String()
+	if p.settings.GRPCAdvertise != "" {
+		address = p.settings.GRPCAdvertise
+	}
+	if h, _, err := net.SplitHostPort(address); err != nil || net.ParseIP(h).IsUnspecified() && h != "" || h == "" {
+		return errors.Join(l.Close(), fmt.Errorf(
+			"serve event store: nobody can reach %s: set GRPC_ADVERTISE to the host:port that functions reach it at", address))
+	}
+	server := rpc.NewServer(store, p.log)
+	p.onStop(func(ctx context.Context) error { server.Stop(ctx); return nil })
+	go func() {
+		if err := server.Serve(l); err != nil {
+			p.fail(err)
+		}
+	}()
+	hostname, err := osHostname()
+	if err != nil {
+		return err
+	}
+	service, err := discovery.Announce(p.nc, discovery.Identity{
+		Name: EventStore, Release: p.program.Release, Description: "The event store, over gRPC.",
+		Metadata: map[string]string{discovery.MetadataGRPC: address, discovery.MetadataHost: hostname},
+	})
+	if err != nil {
+		return err
+	}
+	p.onStop(func(context.Context) error { service.Stop(); return nil })
+	return nil
+}
+
+// startFunctions opens the doors, and on a stop closes all of them at once:
+// each may wait for what runs.
+func (p *process) startFunctions(functions []function.Function) error {
+	var hosts []*host.Host
+	p.onStop(func(ctx context.Context) error {
+		errs := make([]error, len(hosts))
+		var wg sync.WaitGroup
+		for i, h := range hosts {
+			wg.Go(func() { errs[i] = h.Stop(ctx) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+	for _, f := range functions {
+		h, err := host.Start(f, host.Options{Conn: p.nc, Store: p.store, Logger: p.log, Release: p.program.Release})
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, h)
+	}
+	return p.awaitReady(hosts)
+}
+
+// readyWait is how long a start waits for its streams before it says that it
+// goes on without.
+const readyWait = 5 * time.Second
+
+func (p *process) awaitReady(hosts []*host.Host) error {
+	deadline := time.Now().Add(readyWait)
+	for _, h := range hosts {
+		for h.Ready() != nil && time.Now().Before(deadline) {
+			select {
+			case err := <-p.failed:
+				return err
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		if err := h.Ready(); err != nil {
+			p.log.Warn("not ready yet", "error", err)
+		}
+	}
+	return nil
+}
