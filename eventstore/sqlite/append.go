@@ -21,7 +21,7 @@ const (
 )
 
 type statements struct {
-	insert, byID, versions, setHead                  *sql.Stmt // on the writer
+	insert, byID, versions, setHead, writeHeads      *sql.Stmt // on the writer
 	aggregate, aggregateLast, stream, head, allHeads *sql.Stmt // on readers
 }
 
@@ -35,6 +35,7 @@ func (p *statements) prepare(ctx context.Context, write, read *sql.DB) error {
 		{&p.byID, write, "SELECT " + columns + " FROM events WHERE stream = ? AND id IN (SELECT value FROM json_each(?))"},
 		{&p.versions, write, "SELECT value, (SELECT max(version) FROM events WHERE stream = ? AND aggregate = value) FROM json_each(?)"},
 		{&p.setHead, write, "INSERT INTO heads (stream, position) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET position = excluded.position"},
+		{&p.writeHeads, write, "SELECT stream, position FROM heads ORDER BY stream"},
 		{&p.aggregate, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? AND version >= ? ORDER BY version LIMIT ?"},
 		{&p.aggregateLast, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? ORDER BY version DESC LIMIT ?"},
 		{&p.stream, read, "SELECT " + columns + " FROM events WHERE stream = ? AND position >= ? ORDER BY position LIMIT ?"},
@@ -120,7 +121,7 @@ func (s *Store) facts(ctx context.Context, tx *sql.Tx, batch []groupcommit.Reque
 		Stored:   map[groupcommit.ID]eventstore.Event{},
 	}
 	if s.heads == nil {
-		heads, err := readHeads(ctx, tx.StmtContext(ctx, s.stmts.allHeads))
+		heads, err := readHeads(ctx, tx.StmtContext(ctx, s.stmts.writeHeads))
 		if err != nil {
 			return f, err
 		}

@@ -49,6 +49,8 @@ type consumer struct {
 	held  map[*delivery]struct{}
 	freed chan struct{} // told when a delivery is let go
 	state error         // why nothing is pulled; nil when it is
+	since time.Time     // when that began
+	told  string        // what the log says of it
 }
 
 // dispatcher hands deliveries to a handler.
@@ -116,14 +118,26 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// became notes why nothing is pulled, and logs it once.
+// patience is how long a stream may be away before the log says so: at a start
+// it is made at the same time.
+const patience = time.Second
+
+// became notes why nothing is pulled, and logs it once when it lasts.
 func (c *consumer) became(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case err == nil && c.state != nil:
-		c.log.Info("consuming", "subject", c.subject, "durable", c.h.f.Name)
-	case err != nil && (c.state == nil || c.state.Error() != err.Error()):
+	if err == nil {
+		if c.told != "" {
+			c.log.Info("consuming again", "subject", c.subject)
+		}
+		c.state, c.told, c.since = nil, "", time.Time{}
+		return
+	}
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
+	if time.Since(c.since) > patience && c.told != err.Error() {
+		c.told = err.Error()
 		c.log.Warn("not consuming", "subject", c.subject, "durable", c.h.f.Name, "error", err)
 	}
 	c.state = err

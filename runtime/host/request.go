@@ -137,6 +137,9 @@ func (r *requestDoor) answer(m *nats.Msg, began time.Time, reply []byte, err err
 // log, under the id that they see.
 func (r *requestDoor) refusal(err error) *function.Refusal {
 	if no := function.RefusalOf(err, r.h.work.Err() != nil); no != nil {
+		if no.Code == function.CodeUnavailable {
+			r.h.log.Warn("request was not handled", "subject", r.door.Subject(), "error", err)
+		}
 		return no
 	}
 	id := nuid.Next()
