@@ -1,0 +1,45 @@
+# The commands of a developer. `make` lists them.
+
+TOOL = go tool -modfile=.ci/tools.mod
+LINT = go tool -modfile=.ci/lint.mod golangci-lint
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: run
+run: ## Run everything in one process
+	go run .
+
+.PHONY: test
+test: ## Run the tests
+	go test ./...
+
+.PHONY: race
+race: ## Run the tests as CI does: race detector, random order
+	go test -race -shuffle=on ./...
+
+.PHONY: bench
+bench: ## Run the Go benchmarks
+	go test -run '^$$' -bench . ./eventstore/...
+
+.PHONY: lint
+lint: ## Check the style of the code and of the protocol
+	$(LINT) run
+	cd proto && go tool -modfile=../.ci/tools.mod buf lint
+
+.PHONY: generate
+generate: ## Make the generated code anew
+	cd proto && go tool -modfile=../.ci/tools.mod buf generate
+
+.PHONY: verify
+verify: generate ## Check that generated code and go.mod are current
+	go mod tidy -diff
+	git diff --exit-code -- proto
+	test -z "$$(git status --porcelain -- proto)"
+
+.PHONY: ci
+ci: ## Run what CI runs
+	bash .ci/run

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/waybill-go/waybill/"
+
+type goPackage struct {
+	ImportPath   string
+	Standard     bool
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func list(t *testing.T, args ...string) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Standard,Imports"}, args...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("%v: %s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// never says which imports break the house's arrows: for the packages that
+// match (path.Match, or a prefix that ends in /), none of these prefixes.
+var never = []struct {
+	packages string
+	except   []string
+	imports  []string
+}{
+	{"eventstore/", nil, []string{module + "runtime/", module + "functions/", module + "internal/"}},
+	{"eventstore/relay", nil, []string{module + "eventstore/sqlite", module + "eventstore/rpc", "google.golang.org/grpc"}},
+	{"eventstore/rpc", nil, []string{module + "eventstore/sqlite", module + "eventstore/relay", "github.com/nats-io/"}},
+	{"eventstore/sqlite", nil, []string{module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc"}},
+	{"eventstore/groupcommit", nil, []string{module + "eventstore/sqlite", "database/sql", "github.com/nats-io/"}},
+	{"runtime/", nil, []string{module + "functions/", module + "internal/"}},
+	{"runtime/function", nil, []string{"github.com/nats-io/", "google.golang.org/grpc", "database/sql"}},
+	{"runtime/", []string{"runtime/natsserver", "runtime/natsserver/natstest"}, []string{"github.com/nats-io/nats-server"}},
+	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/relay", module + "eventstore/rpc"}},
+	{"functions/", []string{"functions/orderdb"}, []string{"github.com/nats-io/", "database/sql", "modernc.org/", "google.golang.org/", module + "eventstore"}},
+	{"functions/orderdb", nil, []string{"github.com/nats-io/", "google.golang.org/", module + "eventstore"}},
+}
+
+// shared are what several functions may import; no function imports another.
+var shared = []string{"order", "orderdb", "ledger"}
+
+func TestArrowsRunOneWay(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, rule := range never {
+			applies := name == rule.packages || strings.HasSuffix(rule.packages, "/") && strings.HasPrefix(name, rule.packages)
+			for _, e := range rule.except {
+				applies = applies && name != e
+			}
+			if !applies {
+				continue
+			}
+			for _, i := range p.Imports {
+				for _, bad := range rule.imports {
+					if i == strings.TrimSuffix(bad, "/") || strings.HasPrefix(i, bad) {
+						t.Errorf("%s imports %s", name, i)
+					}
+				}
+			}
+		}
+		if dir, f := path.Split(name); dir == "functions/" {
+			for _, i := range p.Imports {
+				other, ok := strings.CutPrefix(i, module+"functions/")
+				if ok && other != f && !strings.Contains(strings.Join(shared, " "), other) {
+					t.Errorf("%s imports the function %s", name, other)
+				}
+			}
+		}
+	}
+}
+
+// TestPureStaysPure holds the packages that know nothing outside themselves to
+// it, with everything that they depend on.
+func TestPureStaysPure(t *testing.T) {
+	for pkg, allowed := range map[string][]string{
+		"eventstore":          nil,
+		"eventstore/envelope": {module + "eventstore"},
+		"functions/order":     {"github.com/govalues/decimal"},
+	} {
+		for _, p := range list(t, "-deps", "./"+pkg) {
+			ok := p.Standard || p.ImportPath == module+pkg
+			for _, a := range allowed {
+				ok = ok || p.ImportPath == a
+			}
+			if !ok {
+				t.Errorf("%s depends on %s", pkg, p.ImportPath)
+			}
+		}
+	}
+}
