@@ -10,6 +10,7 @@ import (
 	"github.com/waybill-go/waybill/functions/payment"
 	"github.com/waybill-go/waybill/functions/placeorder"
 	"github.com/waybill-go/waybill/functions/review"
+	"github.com/waybill-go/waybill/internal/bench"
 	"github.com/waybill-go/waybill/runtime/app"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -30,5 +31,6 @@ func main() {
 			orderview.New(orders),           // all events → the table orders
 			orderquery.New(orders),          // orders.get, orders.list, orders.history
 		},
+		Commands: []app.Command{bench.Command()},
 	}.Main()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -123,6 +124,9 @@ func (c *Client) NATS(ctx context.Context) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+// Stdout is where a command prints its result.
+func (c *Client) Stdout() io.Writer { return c.s.stdout }
 
 func (c *Client) close() {
 	if c.nc != nil {

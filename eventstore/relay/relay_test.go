@@ -1,0 +1,339 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const stream = storetest.Stream
+
+func open(t testing.TB) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// start runs a relay; the answer ends it, and may be called twice.
+func start(t testing.TB, s eventstore.Backend, nc *nats.Conn) (*relay.Relay, func()) {
+	t.Helper()
+	r, err := relay.New(s, nc, relay.Options{
+		Streams: []string{stream}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.Run(ctx) })
+	stop := func() { cancel(); wg.Wait() }
+	t.Cleanup(stop)
+	return r, stop
+}
+
+func add(t testing.TB, s eventstore.Store, n int) {
+	t.Helper()
+	for n > 0 {
+		events := make([]eventstore.Event, min(n, 50))
+		for i := range events {
+			events[i] = storetest.Event("happened", fmt.Sprint(i))
+		}
+		if _, err := s.Append(t.Context(), storetest.To(fmt.Sprintf("a%d", n%7), eventstore.Any, events...)); err != nil {
+			t.Fatal(err)
+		}
+		n -= len(events)
+	}
+}
+
+// eventually waits for a condition, at most 20 s.
+func eventually(t testing.TB, what string, ok func() error) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func js(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	j, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// caughtUp waits until the stream holds everything from first on, and checks
+// that sequence n is the event at position n.
+func caughtUp(t testing.TB, s eventstore.Backend, nc *nats.Conn, first uint64) {
+	t.Helper()
+	want := storetest.Consistent(t, t.Context(), s, stream)
+	eventually(t, "relay everything", func() error {
+		st, err := js(t, nc).Stream(t.Context(), stream)
+		if err != nil {
+			return err
+		}
+		if last := st.CachedInfo().State.LastSeq; last != uint64(len(want)) || st.CachedInfo().Config.Metadata[envelope.MetadataReady] != "yes" {
+			return fmt.Errorf("at %d of %d", last, len(want))
+		}
+		return nil
+	})
+	cons, err := js(t, nc).OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := first
+	for at <= uint64(len(want)) {
+		batch, err := cons.Fetch(min(500, len(want)-int(at)+1), jetstream.FetchMaxWait(2*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := envelope.Parse(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := want[at-1]
+			if e.Position != at || e.ID != w.ID || string(e.Data) != string(w.Data) || e.Aggregate != w.Aggregate || e.Version != w.Version || !e.Time.Equal(w.Time) {
+				t.Fatalf("sequence %d is %+v, position %d is %+v", meta.Sequence.Stream, e, at, w)
+			}
+			at++
+			got++
+		}
+		if got == 0 {
+			t.Fatalf("no message at %d of %d", at, len(want))
+		}
+	}
+}
+
+func TestPositionIsSequence(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	add(t, s, 700) // before the relay began: from SQL
+	start(t, s, nc)
+	add(t, s, 700) // while it runs: from memory
+	caughtUp(t, s, nc, 1)
+}
+
+func TestOnlyTheFeedGetsIn(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	sub, err := nc.SubscribeSync(stream + ".>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, s, nc)
+	add(t, s, 1)
+	for range 100 {
+		if err := nc.Publish(stream+".happened", []byte("stray")); err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, 1)
+	}
+	caughtUp(t, s, nc, 1)
+	seen := 0 // who listens sees every event, with its headers
+	for seen < 101 {
+		m, err := sub.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatalf("saw %d events: %v", seen, err)
+		}
+		if m.Header.Get("ce-id") != "" {
+			seen++
+		}
+	}
+}
+
+func TestRelayStoppedAtAnyMoment(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	var wg sync.WaitGroup
+	wg.Go(func() { add(t, s, 6000) })
+	for i := range 12 {
+		_, stop := start(t, s, nc)
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond) // the moment is what is tried
+		stop()
+	}
+	start(t, s, nc)
+	wg.Wait()
+	caughtUp(t, s, nc, 1)
+}
+
+func TestTwoRelaysFenceEachOther(t *testing.T) {
+	server, s := natstest.Start(t), open(t)
+	start(t, s, server.Connect())
+	start(t, s, server.Connect())
+	add(t, s, 4000)
+	caughtUp(t, s, server.Connect(), 1)
+}
+
+// durable makes a durable that acknowledges everything up to floor.
+func durable(t *testing.T, nc *nats.Conn, name string, floor int) {
+	t.Helper()
+	var cons jetstream.Consumer
+	eventually(t, "make durable", func() (err error) {
+		cons, err = js(t, nc).CreateOrUpdateConsumer(t.Context(), stream, jetstream.ConsumerConfig{
+			Durable: name, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 10_000,
+		})
+		return err
+	})
+	if floor == 0 {
+		return
+	}
+	batch, err := cons.Fetch(floor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for m := range batch.Messages() {
+		if err := m.DoubleAck(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWipedJetStreamGoesOnFromTheFloors(t *testing.T) {
+	server, s := natstest.Start(t), open(t)
+	nc := server.Connect()
+	start(t, s, nc)
+	add(t, s, 300)
+	caughtUp(t, s, nc, 1)
+	durable(t, nc, "fast", 250)
+	durable(t, nc, "slow", 100)
+	eventually(t, "save floors", func() error {
+		d, err := s.Durables(t.Context(), stream)
+		if err == nil && (len(d) != 2 || d[0].Floor != 250 || d[1].Floor != 100) {
+			return fmt.Errorf("saved %+v", d)
+		}
+		return err
+	})
+	server.Stop()
+	server.Wipe()
+	add(t, s, 50) // appends go on while NATS is away
+	server.Restart()
+	add(t, s, 50)
+	caughtUp(t, s, nc, 101)
+	for name, floor := range map[string]uint64{"fast": 250, "slow": 100} {
+		cons, err := js(t, nc).Consumer(t.Context(), stream, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := cons.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta, err := m.Metadata(); err != nil || meta.Sequence.Stream != floor+1 {
+			t.Fatalf("%s goes on at %d, want %d (%v)", name, meta.Sequence.Stream, floor+1, err)
+		}
+	}
+}
+
+func TestLostDurableIsMadeAnew(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	start(t, s, nc)
+	add(t, s, 100)
+	caughtUp(t, s, nc, 1)
+	durable(t, nc, "payment", 60)
+	eventually(t, "save floor", func() error {
+		d, err := s.Durables(t.Context(), stream)
+		if err == nil && (len(d) != 1 || d[0].Floor != 60) {
+			return fmt.Errorf("saved %+v", d)
+		}
+		return err
+	})
+	if err := js(t, nc).DeleteConsumer(t.Context(), stream, "payment"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "make it anew", func() error {
+		cons, err := js(t, nc).Consumer(t.Context(), stream, "payment")
+		if err == nil && cons.CachedInfo().Config.OptStartSeq != 61 {
+			return fmt.Errorf("begins at %d", cons.CachedInfo().Config.OptStartSeq)
+		}
+		return err
+	})
+}
+
+func TestMismatchStopsTheRelay(t *testing.T) {
+	for name, spoil := range map[string]func(*testing.T, *nats.Conn, *sqlite.Store) eventstore.Backend{
+		"another database": func(t *testing.T, _ *nats.Conn, _ *sqlite.Store) eventstore.Backend {
+			other := open(t)
+			add(t, other, 200)
+			return other
+		},
+		"a restored backup": func(t *testing.T, _ *nats.Conn, _ *sqlite.Store) eventstore.Backend {
+			other := open(t)
+			add(t, other, 10)
+			return other
+		},
+		"a foreign message": func(t *testing.T, nc *nats.Conn, s *sqlite.Store) eventstore.Backend {
+			if _, err := js(t, nc).Publish(t.Context(), envelope.FeedSubject(stream, "happened"), []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+			add(t, s, 5)
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, s := natstest.Start(t).Connect(), open(t)
+			_, stop := start(t, s, nc)
+			add(t, s, 100)
+			caughtUp(t, s, nc, 1)
+			stop()
+			wrong := spoil(t, nc, s)
+			before, err := js(t, nc).Stream(t.Context(), stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, stop := start(t, wrong, nc)
+			defer stop()
+			eventually(t, "tell the mismatch", func() error {
+				if st := r.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "nats stream rm "+stream) {
+					return fmt.Errorf("status %+v", st)
+				}
+				return nil
+			})
+			after, err := js(t, nc).Stream(t.Context(), stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, b := before.CachedInfo().State.LastSeq, after.CachedInfo().State.LastSeq; a != b {
+				t.Fatalf("something was published: %d became %d", a, b)
+			}
+			// The operator does what the message says, and all is well.
+			if err := js(t, nc).DeleteStream(t.Context(), stream); err != nil {
+				t.Fatal(err)
+			}
+			caughtUp(t, wrong, nc, 1)
+		})
+	}
+}
