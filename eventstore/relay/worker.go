@@ -53,9 +53,9 @@ func (w *worker) became(err error) {
 	w.state.Problem = problem
 	at := w.state.Relayed
 	w.mu.Unlock()
-	switch {
-	case problem == before:
-	case problem == "":
+	switch problem {
+	case before:
+	case "":
 		w.log.Info("relaying", "position", at)
 	default:
 		w.log.Warn("not relaying", "error", err)
@@ -181,8 +181,8 @@ func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.E
 	for done := 0; done < len(events); {
 		for sent < len(events) && sent-done < window {
 			e := events[sent]
-			if e.Position != last+uint64(sent-done)+1 {
-				return last, fmt.Errorf("relay %s: position %d is missing before %d", w.stream, last+uint64(sent-done)+1, e.Position)
+			if sent > 0 && e.Position != events[sent-1].Position+1 || sent == 0 && e.Position != last+1 {
+				return last, fmt.Errorf("relay %s: events before position %d are missing", w.stream, e.Position)
 			}
 			future, err := w.r.js.PublishMsgAsync(&nats.Msg{
 				Subject: envelope.FeedSubject(w.stream, e.Type), Header: envelope.Header(e), Data: e.Data,
@@ -199,7 +199,7 @@ func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.E
 		case ack := <-futures[done].Ok():
 			if ack.Sequence != last+1 {
 				// The server knew the id under another sequence.
-				return last, fmt.Errorf("relay %s: position %d is sequence %d: run waybill refill %s", w.stream, last+1, ack.Sequence, w.stream)
+				return last, fmt.Errorf("relay %s: position %d is sequence %d", w.stream, last+1, ack.Sequence)
 			}
 			last++
 			done++

@@ -233,7 +233,7 @@ func TestFacadeComesBack(t *testing.T) {
 		wg.Go(func() {
 			for i := range calls {
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				_, err := c.Append(ctx, storetest.To(fmt.Sprintf("a%d", w), eventstore.Exactly(uint64(i)), storetest.Event("x", "1"))) //nolint:gosec // small
+				_, err := c.Append(ctx, storetest.To(fmt.Sprintf("a%d", w), eventstore.Exactly(uint64(i)), storetest.Event("x", "1")))
 				cancel()
 				if err != nil {
 					t.Errorf("caller %d, call %d: %v", w, i, err)

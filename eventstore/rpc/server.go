@@ -50,7 +50,7 @@ func NewServer(store eventstore.Store, log *slog.Logger) *Server {
 	}
 	s := &Server{store: store, log: log, health: health.NewServer()}
 	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.SharedWriteBuffer(true),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
 	)
@@ -167,7 +167,7 @@ func (s *Server) ReadStream(req *pb.ReadStreamRequest, stream pb.EventStore_Read
 		return err
 	}
 	for e, err := range s.store.ReadStream(stream.Context(), eventstore.StreamRead{
-		Stream: req.GetStream(), From: req.GetFromPosition(), Limit: int(req.GetLimit()),
+		Stream: req.GetStream(), From: req.GetFromPosition(), Limit: int(req.GetLimit()), //nolint:gosec // checked above
 	}) {
 		if err != nil {
 			return err

@@ -120,8 +120,8 @@ func fromInfo(info *errdetails.ErrorInfo) error {
 	case reasonConflict:
 		expected, err := strconv.ParseInt(m["expected"], 10, 64)
 		actual, err2 := strconv.ParseUint(m["actual"], 10, 64)
-		if err != nil || err2 != nil {
-			return nil
+		if errors.Join(err, err2) != nil {
+			return nil //nolint:nilerr // not one of ours: the status itself is the error
 		}
 		return &eventstore.ConflictError{
 			Stream: m["stream"], Aggregate: m["aggregate"], Expected: eventstore.Expected(expected), Actual: actual,

@@ -25,6 +25,8 @@ type statements struct {
 	aggregate, aggregateLast, stream, head, allHeads *sql.Stmt // on readers
 }
 
+// prepare prepares all statements. A limit is 0+? rather than ?, since SQLite
+// looks at a bare one to plan the query, and plans anew when it changes.
 func (p *statements) prepare(ctx context.Context, write, read *sql.DB) error {
 	for _, s := range []struct {
 		to  **sql.Stmt
@@ -36,13 +38,13 @@ func (p *statements) prepare(ctx context.Context, write, read *sql.DB) error {
 		{&p.versions, write, "SELECT value, (SELECT max(version) FROM events WHERE stream = ? AND aggregate = value) FROM json_each(?)"},
 		{&p.setHead, write, "INSERT INTO heads (stream, position) VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET position = excluded.position"},
 		{&p.writeHeads, write, "SELECT stream, position FROM heads ORDER BY stream"},
-		{&p.aggregate, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? AND version >= ? ORDER BY version LIMIT ?"},
-		{&p.aggregateLast, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? ORDER BY version DESC LIMIT ?"},
-		{&p.stream, read, "SELECT " + columns + " FROM events WHERE stream = ? AND position >= ? ORDER BY position LIMIT ?"},
+		{&p.aggregate, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? AND version >= ? ORDER BY version LIMIT 0+?"},
+		{&p.aggregateLast, read, "SELECT " + columns + " FROM events WHERE stream = ? AND aggregate = ? ORDER BY version DESC LIMIT 0+?"},
+		{&p.stream, read, "SELECT " + columns + " FROM events WHERE stream = ? AND position >= ? ORDER BY position LIMIT 0+?"},
 		{&p.head, read, "SELECT position FROM heads WHERE stream = ?"},
 		{&p.allHeads, read, "SELECT stream, position FROM heads ORDER BY stream"},
 	} {
-		stmt, err := s.db.PrepareContext(ctx, s.sql)
+		stmt, err := s.db.PrepareContext(ctx, s.sql) //nolint:sqlclosecheck // closed with its database
 		if err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
@@ -89,7 +91,7 @@ func (s *Store) transact(ctx context.Context, batch []groupcommit.Request) ([]gr
 	if len(insert) == 0 {
 		return outcomes, nil, nil
 	}
-	stmt := tx.StmtContext(ctx, s.stmts.insert)
+	stmt := tx.StmtContext(ctx, s.stmts.insert) //nolint:sqlclosecheck // ends with the transaction
 	for _, e := range insert {
 		_, err := stmt.ExecContext(ctx, e.Stream, e.Position, e.Aggregate, e.Version, e.ID, e.Type,
 			e.Time.Format(timeLayout), e.Schema, e.Source, e.CausationID, e.CorrelationID, e.Traceparent, string(e.Data))
@@ -97,7 +99,7 @@ func (s *Store) transact(ctx context.Context, batch []groupcommit.Request) ([]gr
 			return nil, nil, err
 		}
 	}
-	setHead := tx.StmtContext(ctx, s.stmts.setHead)
+	setHead := tx.StmtContext(ctx, s.stmts.setHead) //nolint:sqlclosecheck // ends with the transaction
 	for stream, position := range facts.Heads {
 		if position == s.heads[stream] {
 			continue

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -123,7 +124,7 @@ func scanEvents(rows *sql.Rows, err error) ([]eventstore.Event, error) {
 func (s *Store) Head(ctx context.Context, stream string) (uint64, error) {
 	var position uint64
 	err := s.stmts.head.QueryRowContext(ctx, stream).Scan(&position)
-	if err != nil && err != sql.ErrNoRows { //nolint:errorlint // database/sql returns it bare
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, away("read head of "+stream, err)
 	}
 	return position, nil

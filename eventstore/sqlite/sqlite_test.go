@@ -127,7 +127,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		killAt := 20 + rand.IntN(200) //nolint:gosec // no secret
+		killAt := 20 + rand.IntN(200)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			if strings.HasPrefix(lines.Text(), "error") {

@@ -104,7 +104,7 @@ func (Order) Stream() string { return Stream }
 func (o Order) Exists() bool { return o.Version > 0 }
 
 // Decode makes an event of its stored form. Schema 1 is the only one so far.
-func (Order) Decode(typ string, schema int, data []byte) (Event, error) {
+func (Order) Decode(typ string, _ int, data []byte) (Event, error) {
 	switch typ {
 	case Created{}.EventType():
 		return decode[Created](data)

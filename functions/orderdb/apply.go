@@ -35,7 +35,7 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 	for _, e := range batch {
 		r, ok := rows[e.Aggregate]
 		if !ok {
-			if r, err = load(ctx, tx, e.Aggregate); err != nil {
+			if r, err = db.row(ctx, tx, e.Aggregate); err != nil {
 				return err
 			}
 			rows[e.Aggregate] = r
@@ -45,7 +45,7 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 		}
 	}
 	for id, r := range rows {
-		if err := r.store(ctx, tx, id); err != nil {
+		if err := db.save(ctx, tx, id, r); err != nil {
 			return err
 		}
 	}
@@ -92,10 +92,11 @@ func (r *row) apply(e function.Message) error {
 	return nil
 }
 
-func load(ctx context.Context, tx *sql.Tx, id string) (*row, error) {
+// row reads an order for the transaction; the zero row when it is not there.
+func (db *DB) row(ctx context.Context, tx *sql.Tx, id string) (*row, error) {
 	r := &row{}
 	var body []byte
-	err := tx.QueryRowContext(ctx, "SELECT placed, version, body FROM orders WHERE order_id = ?", id).Scan(&r.placed, &r.stored, &body)
+	err := tx.StmtContext(ctx, db.load).QueryRowContext(ctx, id).Scan(&r.placed, &r.stored, &body)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r, nil
@@ -108,7 +109,7 @@ func load(ctx context.Context, tx *sql.Tx, id string) (*row, error) {
 	return r, nil
 }
 
-func (r *row) store(ctx context.Context, tx *sql.Tx, id string) error {
+func (db *DB) save(ctx context.Context, tx *sql.Tx, id string, r *row) error {
 	if r.order.Version == r.stored {
 		return nil
 	}
@@ -116,9 +117,7 @@ func (r *row) store(ctx context.Context, tx *sql.Tx, id string) error {
 	if err != nil {
 		return fmt.Errorf("store order %q: %w", id, err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO orders (order_id, customer_id, status, placed, version, body) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body`,
-		id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body))
+	_, err = tx.StmtContext(ctx, db.store).ExecContext(ctx, id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body))
 	if err != nil {
 		return away("store order "+id, err)
 	}

@@ -31,12 +31,15 @@ type DB struct {
 	}
 	write *sql.DB // one connection; each transaction begins as a writer
 	read  *sql.DB
+
+	load, store *sql.Stmt // on the writer
+	get         *sql.Stmt // on the readers
 }
 
 // New makes a read model; Open opens it.
 func New() *DB { return &DB{} }
 
-// Config points to the settings.
+// Config implements function.Resource: it points to the settings.
 func (db *DB) Config() any { return &db.settings }
 
 // Open opens the file, and makes it if it is not there.
@@ -76,7 +79,27 @@ func (db *DB) open(ctx context.Context, path string) error {
 	}
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
-	return db.read.PingContext(ctx)
+	return db.prepare(ctx)
+}
+
+func (db *DB) prepare(ctx context.Context) error {
+	for _, s := range []struct {
+		to  **sql.Stmt
+		db  *sql.DB
+		sql string
+	}{
+		{&db.load, db.write, "SELECT placed, version, body FROM orders WHERE order_id = ?"},
+		{&db.store, db.write, `INSERT INTO orders (order_id, customer_id, status, placed, version, body) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body`},
+		{&db.get, db.read, "SELECT body FROM orders WHERE order_id = ?"},
+	} {
+		stmt, err := s.db.PrepareContext(ctx, s.sql) //nolint:sqlclosecheck // closed with its database
+		if err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+		*s.to = stmt
+	}
+	return nil
 }
 
 func dsn(path string, more ...string) string {

@@ -14,7 +14,7 @@ import (
 // Get answers an order; the zero order when there is none.
 func (db *DB) Get(ctx context.Context, id string) (order.Order, error) {
 	var body []byte
-	err := db.read.QueryRowContext(ctx, "SELECT body FROM orders WHERE order_id = ?", id).Scan(&body)
+	err := db.get.QueryRowContext(ctx, id).Scan(&body)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return order.Order{}, nil

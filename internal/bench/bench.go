@@ -45,8 +45,8 @@ type ordersCommand struct {
 
 // Help is shown by bench orders --help.
 func (ordersCommand) Help() string {
-	return "Example: 64 clients for ten seconds, against what `${name} up` runs:\n\n  $ ${name} bench orders\n\n" +
-		"Open loop, 500 orders a second:\n\n  $ ${name} bench orders --rate 500"
+	return "Example: 64 clients for ten seconds, against what `waybill up` runs:\n\n  $ waybill bench orders\n\n" +
+		"Open loop, 500 orders a second:\n\n  $ waybill bench orders --rate 500"
 }
 
 // Validate bounds the flags; kong calls it.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -26,11 +28,14 @@ type commands struct {
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
 
+// commandName is what the program was started as, for the examples.
+func commandName() string { return filepath.Base(os.Args[0]) }
+
 type upCommand struct{}
 
 // Help is shown by up --help.
 func (upCommand) Help() string {
-	return "Example: start everything, with its data under ./data:\n\n  $ ${name} up\n\nUse a NATS server that is there instead of the embedded one:\n\n  $ ${name} up --nats-url nats://127.0.0.1:4222"
+	return "Example: start everything, with its data under ./data:\n\n  $ " + commandName() + " up\n\nUse a NATS server that is there instead of the embedded one:\n\n  $ " + commandName() + " up --nats-url nats://127.0.0.1:4222"
 }
 
 // Run runs all functions, the event store, and a NATS server unless one is
@@ -45,7 +50,7 @@ type runCommand struct {
 
 // Help is shown by run --help.
 func (runCommand) Help() string {
-	return "Example: a second payment beside what runs already:\n\n  $ ${name} run payment\n\nReplicas share the work. Stop one with SIGTERM: it finishes what it began."
+	return "Example: a second payment beside what runs already:\n\n  $ " + commandName() + " run payment\n\nReplicas share the work. Stop one with SIGTERM: it finishes what it began."
 }
 
 // Run runs the named functions until ctx ends.
@@ -122,7 +127,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ ${name} ls\n\nDONE counts requests and deliveries since each replica started; LAG is what waits in JetStream."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started; LAG is what waits in JetStream."
 }
 
 // line is one function as ls shows it.

@@ -204,8 +204,9 @@ func (p *process) startFunctions(functions []function.Function) error {
 		wg.Wait()
 		return errors.Join(errs...)
 	})
+	cache := function.NewCache()
 	for _, f := range functions {
-		h, err := host.Start(f, host.Options{Conn: p.nc, Store: p.store, Logger: p.log, Release: p.program.Release})
+		h, err := host.Start(f, host.Options{Conn: p.nc, Store: p.store, Cache: cache, Logger: p.log, Release: p.program.Release})
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,6 @@ type settings struct {
 	Path    string        `env:"RATE_PATH, default=$DATA_DIR/rate.db" help:"where it is kept"`
 	Level   string        `env:"RATE_LEVEL, default=info" oneof:"debug,info" help:"how much is told"`
 	On      bool          `env:"RATE_ON" help:"whether"`
-	hidden  int
 }
 
 func lookup(m map[string]string) config.Lookup {

@@ -2,6 +2,7 @@ package function
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -41,8 +42,8 @@ func decodeRefusal(err error) error {
 		switch {
 		case errors.Is(err, json.ErrUnknownName):
 			return Invalid(field, "is not a field of this request")
-		case semantic.Err != nil && semantic.JSONKind == '0':
-			return Invalid(field, "is a number that is not allowed here: %s", plain(semantic.Err))
+		case semantic.JSONKind == '0' && isInteger(semantic.GoType):
+			return Invalid(field, "must be a whole number")
 		case semantic.Err != nil:
 			return Invalid(field, "%s", plain(semantic.Err))
 		default:
@@ -57,6 +58,10 @@ func decodeRefusal(err error) error {
 	default:
 		return Invalid("body", "is not a JSON object")
 	}
+}
+
+func isInteger(t reflect.Type) bool {
+	return t != nil && (t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64) && !reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalJSON([]byte) error }]())
 }
 
 // plain is the text of the cause without the library's own words.

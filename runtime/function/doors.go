@@ -72,12 +72,8 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, decoded)
 		}
 		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: time.Now()}
-		known := loaded[S]{}
-		if m.Version == 1 {
-			// An aggregate's first event is its state; usually it still is.
-			known = loaded[S]{state: zero.Evolve(decoded), version: 1, size: m.Size()}
-		}
-		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, m.Version, known, m.ID, func(ctx context.Context, state S) ([]D, error) {
+		next := &arrived[D]{event: decoded, version: m.Version, size: m.Size()}
+		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
 			return handle(ctx, state, event)
 		})
 		return err

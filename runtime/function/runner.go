@@ -19,7 +19,7 @@ import (
 type Runner struct {
 	function string
 	store    eventstore.Store
-	known    *lru.Cache[aggregateKey, any] // of loaded[S]
+	cache    *Cache
 }
 
 type aggregateKey struct{ stream, aggregate string }
@@ -41,13 +41,28 @@ const (
 	maxKnownSize = 16 << 10
 )
 
-// NewRunner makes the runner of one function.
-func NewRunner(function string, store eventstore.Store) *Runner {
+// Cache holds the latest folded aggregates of a process: what one function
+// appended the next one need not read. It is safe for concurrent use.
+type Cache struct {
+	known *lru.Cache[aggregateKey, any] // of loaded[S]
+}
+
+// NewCache makes an empty cache of a bounded size.
+func NewCache() *Cache {
 	known, err := lru.New[aggregateKey, any](maxKnown)
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Runner{function: function, store: store, known: known}
+	return &Cache{known}
+}
+
+// NewRunner makes the runner of one function. Functions of one process share
+// a cache; nil gives it one of its own.
+func NewRunner(function string, store eventstore.Store, cache *Cache) *Runner {
+	if cache == nil {
+		cache = NewCache()
+	}
+	return &Runner{function: function, store: store, cache: cache}
 }
 
 // Log reads a stream.
@@ -96,14 +111,30 @@ func Now(ctx context.Context) time.Time {
 	return time.Now().UTC().Truncate(time.Microsecond)
 }
 
-// decide loads, decides and appends until no one else was faster. atLeast is
-// the version that the state must include; first is a state to begin with.
-func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, atLeast uint64,
-	first loaded[S], seed string, decision func(context.Context, S) ([]D, error),
+// arrived is an event that is in hand: when it follows what is known of its
+// aggregate nothing need be read.
+type arrived[D DomainEvent] struct {
+	event   D
+	version uint64
+	size    int
+}
+
+// decide loads, decides and appends until no one else was faster. The state
+// includes the event that arrived; without one it is the latest.
+func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
+	next *arrived[D], seed string, decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	seen, fresh := first, false
+	var seen loaded[S]
+	fresh, atLeast := false, uint64(0)
+	if next != nil {
+		atLeast = next.version
+	}
 	if cached, ok := remembered[S](r, aggregate); ok && cached.version > seen.version {
 		seen = cached
+	}
+	if next != nil && seen.version+1 == next.version {
+		seen = loaded[S]{state: seen.state.Evolve(next.event), version: next.version, size: seen.size + next.size}
+		remember(r, aggregate, seen)
 	}
 	for range maxDecisions {
 		if seen.version < atLeast || atLeast == 0 {
@@ -121,14 +152,14 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		if err != nil || len(decided) == 0 {
 			return seen.state, err
 		}
-		next, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
+		after, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
 		var repeated *repeatedError[S]
 		if errors.As(err, &repeated) {
 			return repeated.stored.state, nil
 		}
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
-			return next.state, err
+			return after.state, err
 		}
 		atLeast, fresh = 0, false
 	}
@@ -139,7 +170,7 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	return decide(ctx, r, aggregate, 0, loaded[S]{}, causeOf(ctx).ID, decision)
+	return decide(ctx, r, aggregate, nil, causeOf(ctx).ID, decision)
 }
 
 // create decides on an aggregate that is not there yet, without looking: the
@@ -261,7 +292,7 @@ func fold[S State[S, D], D DomainEvent](l loaded[S], events []Message) (loaded[S
 
 func remembered[S interface{ Stream() string }](r *Runner, aggregate string) (loaded[S], bool) {
 	var zero S
-	v, ok := r.known.Get(aggregateKey{zero.Stream(), aggregate})
+	v, ok := r.cache.known.Get(aggregateKey{zero.Stream(), aggregate})
 	if !ok {
 		return loaded[S]{}, false
 	}
@@ -271,11 +302,14 @@ func remembered[S interface{ Stream() string }](r *Runner, aggregate string) (lo
 
 func remember[S interface{ Stream() string }](r *Runner, aggregate string, l loaded[S]) {
 	key := aggregateKey{l.state.Stream(), aggregate}
+	if known, ok := remembered[S](r, aggregate); ok && known.version >= l.version {
+		return // another was faster, and knows more
+	}
 	if l.size > maxKnownSize || l.version == 0 {
-		r.known.Remove(key)
+		r.cache.known.Remove(key)
 		return
 	}
-	r.known.Add(key, l)
+	r.cache.known.Add(key, l)
 }
 
 // eventID derives the id of the i-th event that a function decides on for a

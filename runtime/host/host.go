@@ -31,6 +31,8 @@ import (
 type Options struct {
 	Conn  *nats.Conn
 	Store eventstore.Store
+	// Cache is shared by the functions of a process; may be nil.
+	Cache *function.Cache
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 	// Release is the program's semantic version. Default 0.0.0.
@@ -75,7 +77,7 @@ func Start(f function.Function, opts Options) (*Host, error) {
 		opts.Refresh = 500 * time.Millisecond
 	}
 	f = f.WithDefaults()
-	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store)}
+	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store, opts.Cache)}
 	h.work, h.endWork = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {
 		// What was opened is closed again; the reason it failed is the answer.

@@ -3,7 +3,6 @@
 package natstest
 
 import (
-	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -63,7 +62,7 @@ func (s *Server) Restart() {
 	s.Stop()
 	var err error
 	s.s, err = natsserver.Start(s.t.Context(), natsserver.Options{
-		Listen: s.listen, StoreDir: s.dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Listen: s.listen, StoreDir: s.dir, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		s.t.Fatal(err)
