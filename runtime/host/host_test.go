@@ -1,0 +1,513 @@
+package host_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/goleak"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A domain of its own: a counter that is opened, and counted up by each event.
+type (
+	counter struct {
+		ID      string `json:"id"`
+		Value   int    `json:"value"`
+		Version int    `json:"version"`
+	}
+	opened  struct{ ID string }
+	counted struct{ By int }
+	event   interface{ EventType() string }
+)
+
+func (opened) EventType() string  { return "opened" }
+func (counted) EventType() string { return "counted" }
+func (counter) Stream() string    { return "COUNTERS" }
+
+func (counter) Decode(typ string, _ int, data []byte) (event, error) {
+	switch typ {
+	case "opened":
+		var e opened
+		err := json.Unmarshal(data, &e)
+		return e, err
+	default:
+		var e counted
+		err := json.Unmarshal(data, &e)
+		return e, err
+	}
+}
+
+func (c counter) Evolve(e event) counter {
+	c.Version++
+	switch e := e.(type) {
+	case opened:
+		c.ID = e.ID
+	case counted:
+		c.Value += e.By
+	}
+	return c
+}
+
+type openRequest struct {
+	ID string `json:"id"`
+}
+
+func (r openRequest) AggregateID() string { return r.ID }
+func (r *openRequest) Check() error {
+	if !eventstore.IsID(r.ID) {
+		return function.Invalid("id", "is no id")
+	}
+	return nil
+}
+
+type addRequest struct {
+	ID string `json:"id"`
+	By int    `json:"by"`
+}
+
+func (r addRequest) AggregateID() string { return r.ID }
+
+func open(_ context.Context, c counter, r openRequest) ([]event, error) {
+	if c.Version > 0 {
+		return nil, nil
+	}
+	return []event{opened{r.ID}}, nil
+}
+
+func add(_ context.Context, c counter, r addRequest) ([]event, error) {
+	if c.Version == 0 {
+		return nil, function.NotFound("id", "no counter %q", r.ID)
+	}
+	return []event{counted{r.By}}, nil
+}
+
+// world is a server, a store and a relay.
+type world struct {
+	t      *testing.T
+	server *natstest.Server
+	nc     *nats.Conn
+	store  *sqlite.Store
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, server: natstest.Start(t)}
+	w.nc = w.server.Connect()
+	var err error
+	if w.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.store.Close() })
+	r, err := relay.New(w.store, w.nc, relay.Options{
+		Streams: []string{"COUNTERS"}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return w
+}
+
+func (w *world) start(f function.Function) *host.Host {
+	w.t.Helper()
+	if f.Backoff == 0 {
+		f.Backoff = 10 * time.Millisecond
+	}
+	h, err := host.Start(f, host.Options{
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", Refresh: 100 * time.Millisecond,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { w.stop(h) })
+	return h
+}
+
+func (w *world) stop(h *host.Host) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := h.Stop(ctx); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *world) eventually(what string, ok func() error) {
+	w.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// append adds the first event of n counters.
+func (w *world) append(n int) {
+	w.t.Helper()
+	for i := range n {
+		id := fmt.Sprintf("c%d", i)
+		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
+		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) count(stream, typ string) int {
+	w.t.Helper()
+	n := 0
+	for _, e := range storetest.Consistent(w.t, w.t.Context(), w.store, stream) {
+		if e.Type == typ {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) request(subject, body string) *nats.Msg {
+	w.t.Helper()
+	m, err := w.nc.Request(subject, []byte(body), 10*time.Second)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", subject, body, err)
+	}
+	return m
+}
+
+// step makes a function that counts each opened counter once.
+func step(name string, handle func(context.Context, counter, opened) ([]event, error)) function.Function {
+	return function.Function{Name: name, Doors: []function.Door{function.On(handle)}}
+}
+
+func countOnce(_ context.Context, c counter, _ opened) ([]event, error) {
+	if c.Value > 0 {
+		return nil, nil
+	}
+	return []event{counted{1}}, nil
+}
+
+func TestRequests(t *testing.T) {
+	w := newWorld(t)
+	boom := func(context.Context, addRequest) (int, error) { panic("secret") }
+	broken := func(context.Context, addRequest) (int, error) { return 0, errors.New("secret") }
+	w.start(function.Function{Name: "counters", Doors: []function.Door{
+		function.Create("counters.open", open), function.Command("counters.add", add),
+		function.Endpoint("counters.panic", boom), function.Endpoint("counters.broken", broken),
+	}})
+	for _, c := range []struct{ subject, body, code, want string }{
+		{"counters.open", `{"id":"a"}`, "", `{"id":"a","value":0,"version":1}`},
+		{"counters.add", `{"id":"a","by":2}`, "", `{"id":"a","value":2,"version":2}`},
+		{"counters.add", `{"id":"a","by":3}`, "", `{"id":"a","value":5,"version":3}`},
+		{"counters.open", `{"id":"a"}`, "", `{"id":"a","value":0,"version":1}`}, // as it was first made
+		{"counters.add", `{"id":"b","by":3}`, "404", `{"code":404,"error":"id: no counter \"b\"","field":"id"}`},
+		{"counters.open", `{"id":"a.b"}`, "400", `{"code":400,"error":"id: is no id","field":"id"}`},
+		{"counters.open", `{"id":"a","x":1}`, "400", `{"code":400,"error":"x: is not a field of this request","field":"x"}`},
+		{"counters.open", `nonsense`, "400", ""},
+		{"counters.panic", `{}`, "500", ""},
+		{"counters.broken", `{}`, "500", ""},
+	} {
+		m := w.request(c.subject, c.body)
+		if got := m.Header.Get(micro.ErrorCodeHeader); got != c.code || c.want != "" && string(m.Data) != c.want {
+			t.Errorf("%s %s: %s %s, want %s %s", c.subject, c.body, got, m.Data, c.code, c.want)
+		}
+		if c.code != "" && (m.Header.Get(micro.ErrorHeader) == "" || json.Valid(m.Data) == false) {
+			t.Errorf("%s %s: %v %s", c.subject, c.body, m.Header, m.Data)
+		}
+		if c.code == "500" && (len(m.Data) == 0 || containsSecret(m)) {
+			t.Errorf("%s tells too much: %s", c.subject, m.Data)
+		}
+	}
+	found, err := discovery.Find(t.Context(), w.nc, "counters")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	done, failed := 0, 0
+	for _, s := range found[0].Stats {
+		done, failed = done+s.NumRequests, failed+s.NumErrors
+	}
+	if done != 10 || failed != 6 || found[0].Version != "1.2.3" {
+		t.Fatalf("stats say %d requests and %d errors", done, failed)
+	}
+}
+
+func containsSecret(m *nats.Msg) bool {
+	return errors.Is(json.Unmarshal(m.Data, new(int)), nil) || string(m.Data) == "secret"
+}
+
+func TestRequestsRunAtOnceAndDrain(t *testing.T) {
+	w := newWorld(t)
+	var running, most atomic.Int32
+	release := make(chan struct{})
+	slow := func(ctx context.Context, _ addRequest) (int, error) {
+		n := running.Add(1)
+		defer running.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		select {
+		case <-release:
+			return 1, nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	h := w.start(function.Function{Name: "slow", Concurrency: 8, Doors: []function.Door{function.Endpoint("slow.do", slow)}})
+	var wg sync.WaitGroup
+	var answered atomic.Int32
+	for range 20 {
+		wg.Go(func() {
+			if m, err := w.nc.Request("slow.do", []byte(`{}`), 20*time.Second); err == nil && string(m.Data) == "1" {
+				answered.Add(1)
+			}
+		})
+	}
+	w.eventually("fill all slots", func() error {
+		if running.Load() != 8 {
+			return fmt.Errorf("%d run", running.Load())
+		}
+		return nil
+	})
+	// All twenty are in hand: a stop waits for every one of them.
+	w.eventually("take all", func() error { return w.nc.Flush() })
+	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	w.stop(h)
+	wg.Wait()
+	if answered.Load() != 20 || most.Load() != 8 {
+		t.Fatalf("%d of 20 answered, %d at once", answered.Load(), most.Load())
+	}
+}
+
+func TestEventsAreHandledOnce(t *testing.T) {
+	w := newWorld(t)
+	const n = 300
+	w.append(n / 2)
+	w.start(step("one", countOnce))
+	w.start(step("one", countOnce)) // a second replica shares the work
+	w.append2(n/2, n)
+	w.eventually("handle all", func() error {
+		if got := w.count("COUNTERS", "counted"); got != n {
+			return fmt.Errorf("%d of %d", got, n)
+		}
+		return nil
+	})
+	found, err := discovery.Find(t.Context(), w.nc, "one")
+	if err != nil || len(found) != 2 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+}
+
+func (w *world) append2(from, to int) {
+	for i := from; i < to; i++ {
+		id := fmt.Sprintf("c%d", i)
+		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
+		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestFates has one message of each kind of end among good ones.
+func TestFates(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	tries := map[string]int{}
+	away := true
+	w.start(function.Function{
+		Name: "fates", Attempts: 3, Backoff: 5 * time.Millisecond, Deadline: 300 * time.Millisecond,
+		Doors: []function.Door{function.On(func(ctx context.Context, c counter, e opened) ([]event, error) {
+			mu.Lock()
+			tries[c.ID]++
+			try := tries[c.ID]
+			mu.Unlock()
+			switch c.ID {
+			case "c1":
+				return nil, function.Reject("never")
+			case "c2":
+				panic("always")
+			case "c3":
+				return nil, errors.New("always")
+			case "c4":
+				if try < 3 {
+					return nil, errors.New("twice")
+				}
+			case "c5":
+				<-ctx.Done() // hangs
+				return nil, ctx.Err()
+			case "c6":
+				if mu.Lock(); away && try < 9 { // more often than there are attempts
+					mu.Unlock()
+					return nil, function.ErrUnavailable
+				}
+				mu.Unlock()
+			}
+			return countOnce(ctx, c, e)
+		})},
+	})
+	w.append(20)
+	w.eventually("end all", func() error {
+		if counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried); counted != 16 || buried != 4 {
+			return fmt.Errorf("%d counted, %d buried", counted, buried)
+		}
+		return nil
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for id, want := range map[string]int{"c0": 1, "c1": 1, "c2": 3, "c3": 3, "c4": 3, "c5": 3, "c6": 9} {
+		if id == "c1" {
+			want = 2 // a refusal on a state that may be old is looked at again
+			if tries[id] > want {
+				t.Errorf("%s was tried %d times", id, tries[id])
+			}
+			continue
+		}
+		if tries[id] != want {
+			t.Errorf("%s was tried %d times, want %d", id, tries[id], want)
+		}
+	}
+	reasons := map[string]string{}
+	for e, err := range w.store.ReadStream(t.Context(), eventstore.StreamRead{Stream: deadletter.Stream}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l deadletter.Letter
+		if err := json.Unmarshal(e.Data, &l); err != nil {
+			t.Fatal(err)
+		}
+		reasons[l.CorrelationID+l.Reason] = l.Error
+		if l.Function != "fates" || l.Subject != "COUNTERS.opened" || len(l.Data) == 0 || len(l.Header) == 0 || l.Event == "" {
+			t.Errorf("letter %+v is not whole", l)
+		}
+	}
+}
+
+func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
+	w := newWorld(t)
+	w.start(step("one", countOnce))
+	handled := func(n int) {
+		t.Helper()
+		w.eventually(fmt.Sprintf("handle %d", n), func() error {
+			if got := w.count("COUNTERS", "counted"); got != n {
+				return fmt.Errorf("%d of %d", got, n)
+			}
+			return nil
+		})
+	}
+	w.append2(0, 10)
+	handled(10)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteConsumer(t.Context(), "COUNTERS", "one"); err != nil {
+		t.Fatal(err)
+	}
+	w.append2(10, 20)
+	handled(20)
+	w.server.Restart()
+	w.append2(20, 30)
+	handled(30)
+	w.server.Stop()
+	w.server.Wipe()
+	w.append2(30, 40)
+	w.server.Restart()
+	w.append2(40, 50)
+	handled(50)
+}
+
+func TestProjectionGetsEverythingInBatches(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	seen := map[uint64]int{}
+	failed := false
+	w.start(function.Function{Name: "view", Doors: []function.Door{
+		function.Project("COUNTERS", func(_ context.Context, _ function.Log, batch []function.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, e := range batch {
+				if e.Position == 77 && !failed {
+					failed = true
+					return errors.New("once")
+				}
+			}
+			for _, e := range batch {
+				seen[e.Position]++
+			}
+			return nil
+		}),
+	}})
+	w.append(200)
+	w.eventually("see all", func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(seen) != 200 {
+			return fmt.Errorf("%d of 200", len(seen))
+		}
+		return nil
+	})
+}
+
+func TestStopGivesBackWhatHasNotBegun(t *testing.T) {
+	w := newWorld(t)
+	block := make(chan struct{})
+	first := w.start(function.Function{Name: "one", Concurrency: 2, Doors: []function.Door{
+		function.On(func(ctx context.Context, c counter, e opened) ([]event, error) {
+			<-block
+			return countOnce(ctx, c, e)
+		}),
+	}})
+	w.append(12)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("be in hand", func() error {
+		c, err := js.Consumer(t.Context(), "COUNTERS", "one")
+		if err == nil && c.CachedInfo().NumAckPending < 4 {
+			return fmt.Errorf("%d in hand", c.CachedInfo().NumAckPending)
+		}
+		return err
+	})
+	time.AfterFunc(20*time.Millisecond, func() { close(block) })
+	w.stop(first)
+	began := time.Now()
+	w.start(step("one", countOnce))
+	w.eventually("handle the rest", func() error {
+		if got := w.count("COUNTERS", "counted"); got != 12 {
+			return fmt.Errorf("%d of 12", got)
+		}
+		return nil
+	})
+	if took := time.Since(began); took > 15*time.Second {
+		t.Fatalf("took %v: the rest waited for its lease to end", took)
+	}
+}
