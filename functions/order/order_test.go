@@ -1,0 +1,209 @@
+package order_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waybill-go/waybill/functions/order"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var at = time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
+
+func items() []order.Item {
+	return []order.Item{{Code: "vm", Name: "Veg Meals <&> é", UnitPrice: 20000, Quantity: 2}, {Code: "t", Name: "Tea", UnitPrice: 1250, Quantity: 1}}
+}
+
+func placed(t testing.TB) order.Created {
+	t.Helper()
+	c, err := order.Place("o1", "shijuvar", "cgh", "", items(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestMoney(t *testing.T) {
+	for in, want := range map[string]string{
+		"0": "0", "200": "200", "200.00": "200", "200.000": "200", "12.5": "12.5", "12.05": "12.05", "0.01": "0.01", "1e2": "100", "-3.10": "-3.1",
+		"1E-2": "0.01", "99999999999999": "99999999999999",
+		"0.001": "", "1e400": "", "1e-3": "", "1e999999999": "", "": "", "abc": "", `"1"`: "", "null": "", "NaN": "", "1 ": "", "--1": "",
+		"9" + strings.Repeat("0", 50): "", "0." + strings.Repeat("0", 50) + "1": "",
+	} {
+		m, err := order.ParseMoney(in)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%q was taken as %v", in, m)
+			}
+			continue
+		}
+		if err != nil || m.String() != want {
+			t.Errorf("%q became %v (%v), want %s", in, m, err, want)
+		}
+	}
+	var m order.Money
+	for _, bad := range []string{`"1"`, `null`, `true`, `{}`, `[]`} {
+		if err := m.UnmarshalJSON([]byte(bad)); err == nil {
+			t.Errorf("JSON %s was taken as %v", bad, m)
+		}
+	}
+}
+
+func FuzzMoney(f *testing.F) {
+	for _, s := range []string{"1", "0.01", "-12.5", "1e5", "92233720368547758.07"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := order.ParseMoney(s)
+		if err != nil {
+			return
+		}
+		again, err := order.ParseMoney(m.String())
+		if err != nil || again != m {
+			t.Fatalf("%q became %d, its text %q became %d (%v)", s, m, m, again, err)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add("created", []byte(`{"order_id":"a"}`))
+	f.Add("other", []byte(`1`))
+	f.Fuzz(func(_ *testing.T, typ string, data []byte) {
+		if e, err := (order.Order{}).Decode(typ, 1, data); err == nil {
+			(order.Order{}).Evolve(e)
+		}
+	})
+}
+
+func TestPlace(t *testing.T) {
+	many := func(n int) []order.Item {
+		all := make([]order.Item, n)
+		for i := range all {
+			all[i] = items()[0]
+		}
+		return all
+	}
+	with := func(change func(*order.Item)) []order.Item {
+		all := items()
+		change(&all[1])
+		return all
+	}
+	for _, c := range []struct {
+		name, id, customer, currency string
+		items                        []order.Item
+		field                        string
+	}{
+		{"good", "o1", "c", "", items(), ""},
+		{"another currency", "o1", "c", "INR", items(), ""},
+		{"the most items", "o1", "c", "", many(500), ""},
+		{"greatest price and quantity", "o1", "c", "", with(func(i *order.Item) { i.UnitPrice, i.Quantity = order.MaxPrice, order.MaxQuantity }), ""},
+		{"free", "o1", "c", "", with(func(i *order.Item) { i.UnitPrice = 0 }), ""},
+		{"200 characters", "o1", "c", "", with(func(i *order.Item) { i.Name = strings.Repeat("é", 200) }), ""},
+		{"no id", "", "c", "", items(), "order_id"},
+		{"wild id", "a.*", "c", "", items(), "order_id"},
+		{"long id", strings.Repeat("a", 65), "c", "", items(), "order_id"},
+		{"no customer", "o1", "", "", items(), "customer_id"},
+		{"no currency of this world", "o1", "c", "ABC", items(), "currency"},
+		{"lower case currency", "o1", "c", "usd", items(), "currency"},
+		{"no items", "o1", "c", "", nil, "order_items"},
+		{"too many items", "o1", "c", "", many(501), "order_items"},
+		{"no code", "o1", "c", "", with(func(i *order.Item) { i.Code = "" }), "order_items[1].code"},
+		{"NUL in a name", "o1", "c", "", with(func(i *order.Item) { i.Name = "a\x00" }), "order_items[1].name"},
+		{"201 characters", "o1", "c", "", with(func(i *order.Item) { i.Name = strings.Repeat("é", 201) }), "order_items[1].name"},
+		{"too dear", "o1", "c", "", with(func(i *order.Item) { i.UnitPrice = order.MaxPrice + 1 }), "order_items[1].unit_price"},
+		{"below nothing", "o1", "c", "", with(func(i *order.Item) { i.UnitPrice = -1 }), "order_items[1].unit_price"},
+		{"none of it", "o1", "c", "", with(func(i *order.Item) { i.Quantity = 0 }), "order_items[1].quantity"},
+		{"too many of it", "o1", "c", "", with(func(i *order.Item) { i.Quantity = 10_001 }), "order_items[1].quantity"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			created, err := order.Place(c.id, c.customer, "r", c.currency, c.items, at)
+			if c.field == "" {
+				var sum order.Money
+				for _, i := range c.items {
+					sum += i.UnitPrice * order.Money(i.Quantity)
+				}
+				if err != nil || created.Amount != sum {
+					t.Fatalf("amount %v, %v; want %v", created.Amount, err, sum)
+				}
+				return
+			}
+			var field *order.FieldError
+			if !errors.As(err, &field) || field.Field != c.field || field.Reason == "" {
+				t.Fatalf("%v, want an error of %s", err, c.field)
+			}
+		})
+	}
+	full := many(500)
+	for i := range full {
+		full[i].Name = strings.Repeat("😀", 200)
+	}
+	var field *order.FieldError
+	if _, err := order.Place("o1", "c", "r", "", full, at); !errors.As(err, &field) || field.Field != "order_items" {
+		t.Fatalf("an order too large for an event: %v", err)
+	}
+}
+
+func TestEvolve(t *testing.T) {
+	for name, c := range map[string]struct {
+		events []order.Event
+		status order.Status
+		reason string
+	}{
+		"placed":   {[]order.Event{placed(t)}, order.Pending, ""},
+		"paid":     {[]order.Event{placed(t), order.PaymentDebited{}}, order.Paid, ""},
+		"declined": {[]order.Event{placed(t), order.PaymentDeclined{Reason: "no"}}, order.Rejected, "no"},
+		"approved": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}}, order.Approved, ""},
+		"rejected": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasRejected{Reason: "late"}}, order.Rejected, "late"},
+		"newer":    {[]order.Event{placed(t), order.Unknown{Type: "eaten"}}, order.Pending, ""},
+	} {
+		var o order.Order
+		for _, e := range c.events {
+			o = o.Evolve(e)
+		}
+		if o.Status != c.status || o.Reason != c.reason || o.Version != uint64(len(c.events)) || !o.SameAs(placed(t)) {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+}
+
+// TestGolden holds the JSON of each event to what is stored in files: a byte
+// that changes is a change of the schema.
+func TestGolden(t *testing.T) {
+	for _, e := range []order.Event{
+		placed(t), order.PaymentDebited{Amount: 41250, Currency: "USD"}, order.PaymentDeclined{Reason: "above the limit"},
+		order.WasApproved{}, order.WasRejected{Reason: "no decision"},
+	} {
+		got, err := json.MarshalIndent(e, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("testdata", e.EventType()+".json")
+		if *update {
+			if err := os.MkdirAll("testdata", 0o750); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, append(got, '\n'), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got)+"\n" != string(want) {
+			t.Errorf("%s is\n%s\nand was\n%s", e.EventType(), got, want)
+		}
+		back, err := (order.Order{}).Decode(e.EventType(), 1, want)
+		if err != nil || !reflect.DeepEqual(back, e) {
+			t.Errorf("%s came back as %+v (%v)", e.EventType(), back, err)
+		}
+	}
+}
