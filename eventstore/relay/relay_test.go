@@ -3,7 +3,6 @@ package relay_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -41,7 +40,7 @@ func open(t testing.TB) *sqlite.Store {
 func start(t testing.TB, s eventstore.Backend, nc *nats.Conn) (*relay.Relay, func()) {
 	t.Helper()
 	r, err := relay.New(s, nc, relay.Options{
-		Streams: []string{stream}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Streams: []string{stream}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

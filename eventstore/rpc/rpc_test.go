@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"log/slog"
 	"net"
@@ -49,7 +48,7 @@ func serve(t testing.TB, store eventstore.Store, address string) (*rpc.Server, s
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := rpc.NewServer(store, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	server := rpc.NewServer(store, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

@@ -44,7 +44,7 @@ func (p *statements) prepare(ctx context.Context, write, read *sql.DB) error {
 		{&p.head, read, "SELECT position FROM heads WHERE stream = ?"},
 		{&p.allHeads, read, "SELECT stream, position FROM heads ORDER BY stream"},
 	} {
-		stmt, err := s.db.PrepareContext(ctx, s.sql) //nolint:sqlclosecheck // closed with its database
+		stmt, err := s.db.PrepareContext(ctx, s.sql)
 		if err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
@@ -91,7 +91,7 @@ func (s *Store) transact(ctx context.Context, batch []groupcommit.Request) ([]gr
 	if len(insert) == 0 {
 		return outcomes, nil, nil
 	}
-	stmt := tx.StmtContext(ctx, s.stmts.insert) //nolint:sqlclosecheck // ends with the transaction
+	stmt := tx.StmtContext(ctx, s.stmts.insert)
 	for _, e := range insert {
 		_, err := stmt.ExecContext(ctx, e.Stream, e.Position, e.Aggregate, e.Version, e.ID, e.Type,
 			e.Time.Format(timeLayout), e.Schema, e.Source, e.CausationID, e.CorrelationID, e.Traceparent, string(e.Data))
@@ -99,7 +99,7 @@ func (s *Store) transact(ctx context.Context, batch []groupcommit.Request) ([]gr
 			return nil, nil, err
 		}
 	}
-	setHead := tx.StmtContext(ctx, s.stmts.setHead) //nolint:sqlclosecheck // ends with the transaction
+	setHead := tx.StmtContext(ctx, s.stmts.setHead)
 	for stream, position := range facts.Heads {
 		if position == s.heads[stream] {
 			continue

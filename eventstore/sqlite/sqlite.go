@@ -88,13 +88,11 @@ func (s *Store) open(ctx context.Context) error {
 	return s.stmts.prepare(ctx, s.write, s.read)
 }
 
-func dsn(path string, more ...string) string {
+func dsn(path, option, value string) string {
 	q := url.Values{"_pragma": {
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)", "cache_size(-16384)",
 	}}
-	for i := 0; i < len(more); i += 2 {
-		q.Add(more[i], more[i+1])
-	}
+	q.Add(option, value)
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 

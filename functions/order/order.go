@@ -91,11 +91,11 @@ type (
 
 // EventType implements Event.
 func (Created) EventType() string         { return "created" }
-func (PaymentDebited) EventType() string  { return "paymentdebited" }  //nolint:revive // as above
-func (PaymentDeclined) EventType() string { return "paymentdeclined" } //nolint:revive // as above
-func (WasApproved) EventType() string     { return "approved" }        //nolint:revive // as above
-func (WasRejected) EventType() string     { return "rejected" }        //nolint:revive // as above
-func (u Unknown) EventType() string       { return u.Type }            //nolint:revive // as above
+func (PaymentDebited) EventType() string  { return "paymentdebited" }
+func (PaymentDeclined) EventType() string { return "paymentdeclined" }
+func (WasApproved) EventType() string     { return "approved" }
+func (WasRejected) EventType() string     { return "rejected" }
+func (u Unknown) EventType() string       { return u.Type }
 
 // Stream is where orders are kept.
 func (Order) Stream() string { return Stream }

@@ -93,7 +93,7 @@ func (db *DB) prepare(ctx context.Context) error {
 			ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body`},
 		{&db.get, db.read, "SELECT body FROM orders WHERE order_id = ?"},
 	} {
-		stmt, err := s.db.PrepareContext(ctx, s.sql) //nolint:sqlclosecheck // closed with its database
+		stmt, err := s.db.PrepareContext(ctx, s.sql)
 		if err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
@@ -102,9 +102,9 @@ func (db *DB) prepare(ctx context.Context) error {
 	return nil
 }
 
-func dsn(path string, more ...string) string {
+func dsn(path, option, value string) string {
 	q := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
-	q.Add(more[0], more[1])
+	q.Add(option, value)
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 

@@ -50,5 +50,5 @@ func (l *Limit) Void(context.Context, string) error { return nil }
 
 // Config, Open and Close implement function.Resource.
 func (l *Limit) Config() any                { return &l.Settings }
-func (l *Limit) Open(context.Context) error { return nil } //nolint:revive // as above
-func (l *Limit) Close() error               { return nil } //nolint:revive // as above
+func (l *Limit) Open(context.Context) error { return nil }
+func (l *Limit) Close() error               { return nil }

@@ -93,7 +93,7 @@ func open(_ context.Context, c counter, r openRequest) ([]event, error) {
 	if c.Version > 0 {
 		return nil, nil
 	}
-	return []event{opened{r.ID}}, nil
+	return []event{opened(r)}, nil
 }
 
 func add(_ context.Context, c counter, r addRequest) ([]event, error) {
