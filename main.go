@@ -18,10 +18,12 @@ import (
 //go:embed nats.conf
 var natsConf []byte
 
-// main is the system: its functions, in the order an order meets them.
-func main() {
+func main() { waybill().Main() }
+
+// waybill is the system: its functions, in the order an order meets them.
+func waybill() app.Program {
 	orders := orderdb.New() // the read model, which two of them share
-	app.Program{
+	return app.Program{
 		Name: "waybill", Release: "0.1.0", NATSConfig: natsConf,
 		Description: "An order, from placed to approved, as small functions on NATS.",
 		Functions: []function.Function{
@@ -32,5 +34,5 @@ func main() {
 			orderquery.New(orders),          // orders.get, orders.list, orders.history
 		},
 		Commands: []app.Command{bench.Command()},
-	}.Main()
+	}
 }

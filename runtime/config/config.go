@@ -16,6 +16,7 @@ package config
 
 import (
 	"context"
+	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
@@ -94,7 +95,8 @@ func reason(target any, name string, err error) string {
 		case bool:
 			return "is neither true nor false"
 		}
-		if v.value.CanInt() || v.value.CanUint() {
+		_, reads := v.value.Addr().Interface().(encoding.TextUnmarshaler) // it says itself what is wrong
+		if !reads && (v.value.CanInt() || v.value.CanUint()) {
 			return "is no whole number"
 		}
 	}

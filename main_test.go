@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
+)
+
+const childArgs = "WAYBILL_TEST_ARGS"
+
+// TestMain lets the test binary be waybill itself, for tests that need it as a
+// process of its own.
+func TestMain(m *testing.M) {
+	if args := os.Getenv(childArgs); args != "" {
+		os.Args = append([]string{"waybill"}, strings.Fields(args)...)
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// system is where one test's processes run.
+type system struct {
+	t    *testing.T
+	dir  string
+	env  []string
+	nats string
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	s := &system{t: t, dir: t.TempDir(), nats: freePort(t)}
+	s.env = append(os.Environ(), "DATA_DIR="+s.dir, "NATS_LISTEN="+s.nats, "GRPC_LISTEN="+freePort(t))
+	return s
+}
+
+// process is waybill with some arguments.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	out    lockedBuffer
+	exited chan struct{}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (s *system) start(args string, env ...string) *process {
+	s.t.Helper()
+	p := &process{t: s.t, cmd: exec.CommandContext(s.t.Context(), os.Args[0]), exited: make(chan struct{})}
+	p.cmd.Env = append(append(s.env, childArgs+"="+args), env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	if err := p.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.exited) }()
+	s.t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may be gone
+	<-p.exited
+}
+
+// ready waits until the log says so.
+func (p *process) ready() *process {
+	p.t.Helper()
+	eventually(p.t, "be ready", func() error {
+		if !strings.Contains(p.out.String(), "msg=ready") {
+			return fmt.Errorf("its log: %s", p.out.String())
+		}
+		return nil
+	})
+	return p
+}
+
+// ended waits for the process, and answers its exit code.
+func (p *process) ended() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(30 * time.Second):
+		p.t.Fatalf("still runs: %s", p.out.String())
+		return -1
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() error) {
+	t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *system) connect() *nats.Conn {
+	s.t.Helper()
+	nc, err := nats.Connect("nats://"+s.nats, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(nc.Close)
+	return nc
+}
+
+// place places an order, asking again until it is accepted.
+func place(nc *nats.Conn, id, price string) (*nats.Msg, error) {
+	body := fmt.Sprintf(`{"order_id":%q,"customer_id":"shijuvar","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":%s,"quantity":2}]}`, id, price)
+	var err error
+	for range 200 {
+		var m *nats.Msg
+		if m, err = nc.Request("orders.place", []byte(body), 2*time.Second); err == nil && m.Header.Get(micro.ErrorCodeHeader) == "" {
+			return m, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("place order %s: %w", id, err)
+}
+
+type placed struct {
+	ID      string          `json:"order_id"`
+	Status  string          `json:"status"`
+	Reason  string          `json:"reason"`
+	Amount  json.RawMessage `json:"amount"`
+	Version int             `json:"version"`
+}
+
+func get(t *testing.T, nc *nats.Conn, id, status string) placed {
+	t.Helper()
+	var o placed
+	eventually(t, "see order "+id+" "+status, func() error {
+		m, err := nc.Request("orders.get", fmt.Appendf(nil, `{"order_id":%q}`, id), 2*time.Second)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(m.Data, &o); err != nil || o.Status != status {
+			return fmt.Errorf("%s (%w)", m.Data, err)
+		}
+		return nil
+	})
+	return o
+}
+
+// check opens the store of a system that has ended, and counts its orders'
+// events: each order has one of each type.
+func (s *system) check(orders int, types ...string) {
+	s.t.Helper()
+	store, err := sqlite.Open(s.t.Context(), filepath.Join(s.dir, "events.db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	count := map[string]map[string]int{}
+	for _, e := range storetest.Consistent(s.t, s.t.Context(), store, "ORDERS") {
+		if count[e.Type] == nil {
+			count[e.Type] = map[string]int{}
+		}
+		if count[e.Type][e.Aggregate]++; count[e.Type][e.Aggregate] > 1 {
+			s.t.Errorf("order %s has %s twice", e.Aggregate, e.Type)
+		}
+	}
+	for _, typ := range types {
+		if len(count[typ]) != orders {
+			s.t.Errorf("%d orders have %s, want %d", len(count[typ]), typ, orders)
+		}
+	}
+	if head, err := store.Head(s.t.Context(), "DEADLETTERS"); err != nil || head != 0 {
+		s.t.Errorf("%d dead letters (%v)", head, err)
+	}
+}
+
+func TestAnOrderInOneProcess(t *testing.T) {
+	s := newSystem(t)
+	up := s.start("up").ready()
+	nc := s.connect()
+	m, err := place(nc, "o1", "200")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first placed
+	if err := json.Unmarshal(m.Data, &first); err != nil || first.Status != "Pending" || string(first.Amount) != "400" || first.Version != 1 {
+		t.Fatalf("placed %s", m.Data)
+	}
+	get(t, nc, "o1", "Approved")
+	again, err := place(nc, "o1", "200.00")
+	if err != nil || !bytes.Equal(again.Data, m.Data) {
+		t.Fatalf("the same again: %s, %v", again.Data, err)
+	}
+	other, err := nc.Request("orders.place", []byte(`{"order_id":"o1","customer_id":"x","restaurant_id":"cgh","order_items":[{"code":"vm","name":"V","unit_price":1,"quantity":2}]}`), 2*time.Second)
+	if err != nil || other.Header.Get(micro.ErrorCodeHeader) != "409" {
+		t.Fatalf("another body: %v %s, %v", other.Header, other.Data, err)
+	}
+	if _, err := place(nc, "dear", "9999.99"); err != nil {
+		t.Fatal(err)
+	}
+	if o := get(t, nc, "dear", "Rejected"); !strings.Contains(o.Reason, "limit") {
+		t.Fatalf("rejected for %q", o.Reason)
+	}
+	h, err := nc.Request("orders.history", []byte(`{"order_id":"o1"}`), 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var history struct {
+		Events []struct {
+			Version, Position int
+			Type, ID, Cause   string
+		}
+	}
+	if err := json.Unmarshal(h.Data, &history); err != nil || len(history.Events) != 3 || history.Events[2].Cause != history.Events[1].ID {
+		t.Fatalf("history %s, %v", h.Data, err)
+	}
+	if err := up.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code := up.ended(); code != 0 {
+		t.Fatalf("ended with %d: %s", code, up.out.String())
+	}
+}
+
+// TestKilledProcessesLoseNothing kills every process in turn while orders come.
+func TestKilledProcessesLoseNothing(t *testing.T) {
+	s := newSystem(t)
+	names := []string{"eventstore", "placeorder", "payment", "payment", "review", "orderview orderquery"}
+	server := natstest.Start(t)
+	url := "NATS_URL=" + server.URL()
+	processes := make([]*process, len(names))
+	for i, n := range names {
+		processes[i] = s.start("run "+n, url)
+	}
+	for _, p := range processes {
+		p.ready()
+	}
+	nc := server.Connect()
+	const orders = 240
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range orders / 8 {
+				if _, err := place(nc, fmt.Sprintf("o%d-%d", w, i), "200"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i, n := range names {
+		time.Sleep(60 * time.Millisecond) // any moment will do
+		processes[i].kill()
+		processes[i] = s.start("run "+n, url)
+	}
+	server.Restart()
+	wg.Wait()
+	for w := range 8 {
+		for i := range orders / 8 {
+			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Approved")
+		}
+	}
+	for _, p := range processes {
+		p.kill()
+	}
+	s.check(orders, "created", "paymentdebited", "approved")
+}
+
+func TestWhatIsWrongIsNamed(t *testing.T) {
+	s := newSystem(t)
+	taken, err := net.Listen("tcp", s.nats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	for _, c := range []struct {
+		args, env string
+		code      int
+		says      []string
+	}{
+		{"up", "", 1, []string{"NATS_LISTEN", s.nats, "NATS_URL"}},
+		{"up", "DRAIN_TIMEOUT=fast", 2, []string{`DRAIN_TIMEOUT="fast"`, "2s"}},
+		{"up", "FEED_REPLICAS=9", 2, []string{`FEED_REPLICAS="9"`, "5"}},
+		{"run payment", "PAYMENT_LIMIT=much", 2, []string{`PAYMENT_LIMIT="much"`, "two decimal places"}},
+		{"run nobody", "", 1, []string{`"nobody"`, "payment"}},
+		{"up --log-level=loud", "", 2, []string{`LOG_LEVEL="loud"`, "debug,info,warn,error"}},
+		{"fly", "", 2, []string{"fly", "--help"}},
+		{"ls", "NATS_URL=nats://127.0.0.1:1", 1, []string{"NATS_URL"}},
+	} {
+		p := s.start(c.args, c.env)
+		if code := p.ended(); code != c.code {
+			t.Errorf("%s %s ended with %d", c.env, c.args, code)
+		}
+		for _, word := range c.says {
+			if !strings.Contains(p.out.String(), word) {
+				t.Errorf("%s %s does not say %s: %s", c.env, c.args, word, p.out.String())
+			}
+		}
+	}
+}
+
+func TestHelpHasExamples(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"bench", "orders", "--help"}} {
+		var out, errs bytes.Buffer
+		code := waybill().Run(context.Background(), args, func(string) string { return "" }, &out, &errs)
+		if code != 0 || len(args) > 1 && !strings.Contains(out.String(), "Example") || !strings.Contains(out.String(), "NATS_URL") {
+			t.Errorf("%v: %d %s %s", args, code, out.String(), errs.String())
+		}
+	}
+}

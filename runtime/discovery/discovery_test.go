@@ -1,0 +1,110 @@
+package discovery_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestFind(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	if found, err := discovery.Find(t.Context(), nc, ""); err != nil || len(found) != 0 {
+		t.Fatalf("nobody: %+v, %v", found, err)
+	}
+	var services []*discovery.Service
+	for _, name := range []string{"payment", "payment", "review"} {
+		s, err := discovery.Announce(nc, discovery.Identity{Name: name, Release: "1.0.0", Description: "d", Metadata: map[string]string{"k": "v"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := s.Endpoint("do", name+".do", nil)
+		e.Done(time.Second, "")
+		e.Done(3*time.Second, "500:broken")
+		services = append(services, s)
+	}
+	found, err := discovery.Find(t.Context(), nc, "")
+	if err != nil || len(found) != 3 || found[0].Name != "payment" || found[2].Name != "review" || found[0].ID == found[1].ID {
+		t.Fatalf("all: %+v, %v", found, err)
+	}
+	s := found[0].Stats[0]
+	if s.NumRequests != 2 || s.NumErrors != 1 || s.AverageProcessingTime != 2*time.Second || s.LastError != "500:broken" || found[0].Metadata["k"] != "v" {
+		t.Fatalf("stats: %+v", s)
+	}
+	services[0].Stop()
+	if found, err := discovery.Find(t.Context(), nc, "payment"); err != nil || len(found) != 1 {
+		t.Fatalf("after a stop: %+v, %v", found, err)
+	}
+}
+
+// facade is a gRPC server that makes itself known.
+func facade(t *testing.T, announce func(address string)) func() {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	announce(l.Addr().String())
+	stop := func() { server.Stop(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// TestResolverFollows has a façade come late, go, and come again elsewhere.
+func TestResolverFollows(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	conn, err := grpc.NewClient("nats:///eventstore", grpc.WithResolvers(discovery.Resolver(nc)), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	call := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+		return err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	announce := func(address, host string) *discovery.Service {
+		s, err := discovery.Announce(nc, discovery.Identity{Name: "eventstore", Release: "1.0.0", Metadata: map[string]string{
+			discovery.MetadataGRPC: address, discovery.MetadataHost: host,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- call() }()      // waits: nobody is there
+	announce("127.0.0.1:1", "another-host") // another host's loopback is never tried
+	var service *discovery.Service
+	stop := facade(t, func(a string) { service = announce(a, name) })
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	service.Stop()
+	facade(t, func(a string) { announce(a, name) })
+	if err := call(); err != nil {
+		t.Fatal(err)
+	}
+}
