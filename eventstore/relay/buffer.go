@@ -66,6 +66,13 @@ func (b *buffer) after(position uint64, n int) []eventstore.Event {
 	return append([]eventstore.Event(nil), b.events[:min(n, len(b.events))]...)
 }
 
+// heard notes a position that is in SQL, whoever put it there.
+func (b *buffer) heard(position uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.head = max(b.head, position)
+}
+
 // newest is the newest position that was heard of.
 func (b *buffer) newest() uint64 {
 	b.mu.Lock()

@@ -108,10 +108,7 @@ func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error 
 	if err != nil {
 		return err
 	}
-	w.buffer.add(nil)
-	w.buffer.mu.Lock()
-	w.buffer.head = max(w.buffer.head, head)
-	w.buffer.mu.Unlock()
+	w.buffer.heard(head)
 	state := info.State
 	if state.LastSeq > head {
 		return mismatch("it goes to %d and SQL to %d", state.LastSeq, head)

@@ -131,9 +131,7 @@ func (w *worker) look(ctx context.Context, last uint64) error {
 	if err != nil {
 		return err
 	}
-	w.buffer.mu.Lock()
-	w.buffer.head = max(w.buffer.head, head)
-	w.buffer.mu.Unlock()
+	w.buffer.heard(head)
 	info, err := w.info(ctx)
 	if err != nil {
 		return err

@@ -69,12 +69,19 @@ func (s *Store) commit(batch []groupcommit.Request) []groupcommit.Outcome {
 	defer cancel()
 	outcomes, inserted, err := s.transact(ctx, batch)
 	if err != nil {
-		// Whether the database has it is unknown: read what it has next time.
-		s.heads = nil
+		s.forget()
 		return groupcommit.Failed(batch, away("commit", err))
 	}
 	s.announce(inserted)
 	return outcomes
+}
+
+// forget drops what is known after a commit of unknown outcome: what the
+// database has is read next time, over a connection that is in no transaction.
+func (s *Store) forget() {
+	s.heads = nil
+	s.write.SetMaxIdleConns(0) // closes the connection; prepared statements follow to the next one
+	s.write.SetMaxIdleConns(1)
 }
 
 func (s *Store) transact(ctx context.Context, batch []groupcommit.Request) ([]groupcommit.Outcome, []eventstore.Event, error) {
