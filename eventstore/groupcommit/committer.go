@@ -1,6 +1,9 @@
 // Package groupcommit queues appends and commits them in groups: whatever came
 // while the last commit ran goes into the next one. There is no timer: a lone
 // append is committed at once, and a thousand at once share one fsync.
+//
+// A backend gives [New] a function that stores a batch in one transaction, and
+// in it asks [Plan] what to do with each append of the batch.
 package groupcommit
 
 import (
@@ -8,22 +11,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 )
 
-// The limits of a queue and of a batch.
-const (
-	maxQueued      = 8192
-	maxQueuedBytes = 64 << 20
-	maxBatch       = 512
-	maxBatchBytes  = 4 << 20
-	// maxScan is how far into the queue a batch is looked for, past appends
-	// that must wait for the next one.
-	maxScan = 4 * maxBatch
-)
-
-// Request is an append that was checked and stamped.
+// Request is an append that was checked, and whose events are ready to be
+// stored: stamped, and with data that nobody else writes to.
 type Request struct {
 	Stream    string
 	Aggregate string
@@ -37,47 +31,84 @@ type Outcome struct {
 	Err      error
 }
 
-// Commit stores a batch in one transaction, and answers each request. No two
-// requests of a batch are of the same aggregate or have an id in common.
+// Commit stores a batch in one transaction, and answers each request at its
+// index. No two requests of a batch are of the same aggregate, or have an id in
+// common. Calls come one after the other, from one goroutine. The batch is the
+// committer's again when Commit returns; the answer may be used again then.
 type Commit func(batch []Request) []Outcome
 
-// Committer is a queue with one goroutine that commits.
+// Limits bound a committer's queue and its batches. A zero is the default.
+type Limits struct {
+	Queued      int // appends that wait; default 8192
+	QueuedBytes int // their events, as Event.Size counts; default 64 MiB
+	Batch       int // appends in one commit; default 512
+	BatchBytes  int // their events; default 4 MiB. One append always fits
+}
+
+func (l Limits) orDefault() Limits {
+	for _, f := range []struct {
+		value    *int
+		fallback int
+	}{{&l.Queued, 8192}, {&l.QueuedBytes, 64 << 20}, {&l.Batch, 512}, {&l.BatchBytes, 4 << 20}} {
+		if *f.value <= 0 {
+			*f.value = f.fallback
+		}
+	}
+	return l
+}
+
+// Committer is a queue with one goroutine that commits. It is safe for
+// concurrent use.
 type Committer struct {
 	commit Commit
+	limits Limits
 
 	mu     sync.Mutex
-	queue  []*waiting
-	bytes  int
+	queue  queue
 	closed bool
-	wake   chan struct{}
-	done   chan struct{}
+	wake   chan struct{} // holds one; closed by Close
+	done   chan struct{} // closed when the goroutine has ended
+
+	// What the goroutine uses again for each batch.
+	batch    []*waiting
+	requests []Request
+	claimed  claims
 }
 
-type waiting struct {
-	Request
-	size    int
-	gone    bool // its caller gave up before it was taken
-	outcome chan Outcome
+// PanicError tells that a backend's commit panicked. Whether the batch was
+// stored is unknown.
+type PanicError struct {
+	Value any
+	Stack []byte
 }
+
+func (e *PanicError) Error() string { return fmt.Sprintf("commit: panic: %v", e.Value) }
 
 // New starts a committer. Close it to end its goroutine.
-func New(commit Commit) *Committer {
-	c := &Committer{commit: commit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func New(commit Commit, limits Limits) *Committer {
+	c := &Committer{
+		commit: commit, limits: limits.orDefault(),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), claimed: claims{},
+	}
 	go c.run()
 	return c
 }
 
-// Append queues a request and waits for its outcome. When ctx ends while the
-// request is queued it is not stored; when it ends later the outcome is
-// unknown. A full queue is eventstore.ErrOverloaded, at once.
-func (c *Committer) Append(ctx context.Context, r Request) (eventstore.Appended, error) {
-	if err := ctx.Err(); err != nil {
+// Append checks an append, queues it and waits for its outcome. The caller may
+// write to the events and their data as soon as it returns.
+//
+// Errors: InvalidError; ErrOverloaded, at once, when the queue is full;
+// ErrUnavailable after Close; what the backend answered; or the context's. An
+// append whose context ends while it is queued is never stored; when it ends
+// later, whether it is stored is unknown.
+func (c *Committer) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	if err := a.Check(); err != nil {
 		return eventstore.Appended{}, err
 	}
-	w := &waiting{Request: r, outcome: make(chan Outcome, 1)}
-	for _, e := range r.Events {
-		w.size += e.Size()
+	if err := ctx.Err(); err != nil {
+		return eventstore.Appended{}, fmt.Errorf("append to %s: %w", a.Stream, err)
 	}
+	w := newWaiting(a, time.Now())
 	if err := c.enqueue(w); err != nil {
 		return eventstore.Appended{}, err
 	}
@@ -86,28 +117,47 @@ func (c *Committer) Append(ctx context.Context, r Request) (eventstore.Appended,
 		return o.Appended, o.Err
 	case <-ctx.Done():
 	}
-	c.mu.Lock()
-	w.gone = true
-	c.mu.Unlock()
+	c.withdraw(w)
 	select {
 	case o := <-w.outcome: // it was done after all
 		return o.Appended, o.Err
 	default:
-		return eventstore.Appended{}, ctx.Err()
+		return eventstore.Appended{}, fmt.Errorf("append to %s: %w", a.Stream, ctx.Err())
 	}
+}
+
+// newWaiting makes the request of a checked append. It copies the data: a
+// caller that gives up may use its buffers again while the commit runs.
+func newWaiting(a eventstore.Append, now time.Time) *waiting {
+	w := &waiting{
+		Request: Request{Stream: a.Stream, Aggregate: a.Aggregate, Expected: a.Expected, Events: a.Stamp(now)},
+		outcome: make(chan Outcome, 1),
+	}
+	total := 0
+	for i := range w.Events {
+		w.size += w.Events[i].Size()
+		total += len(w.Events[i].Data)
+	}
+	buffer := make([]byte, 0, total)
+	for i := range w.Events {
+		from := len(buffer)
+		buffer = append(buffer, w.Events[i].Data...)
+		w.Events[i].Data = buffer[from:len(buffer):len(buffer)]
+	}
+	return w
 }
 
 func (c *Committer) enqueue(w *waiting) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.closed:
+	if c.closed {
 		return fmt.Errorf("append to %s: closing: %w", w.Stream, eventstore.ErrUnavailable)
-	case len(c.queue) >= maxQueued || c.bytes+w.size > maxQueuedBytes:
-		return fmt.Errorf("append to %s: %d appends are queued: %w", w.Stream, len(c.queue), eventstore.ErrOverloaded)
 	}
-	c.queue = append(c.queue, w)
-	c.bytes += w.size
+	if c.queue.len >= c.limits.Queued || c.queue.bytes+w.size > c.limits.QueuedBytes && c.queue.len > 0 {
+		return fmt.Errorf("append to %s: %d appends of %d bytes are queued: %w",
+			w.Stream, c.queue.len, c.queue.bytes, eventstore.ErrOverloaded)
+	}
+	c.queue.push(w)
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -115,7 +165,17 @@ func (c *Committer) enqueue(w *waiting) error {
 	return nil
 }
 
-// Close commits what is queued and returns when it is.
+// withdraw takes a request out of the queue if it is still there.
+func (c *Committer) withdraw(w *waiting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.queued {
+		c.queue.remove(w)
+	}
+}
+
+// Close commits what is queued and returns when it is. Appends that come later
+// fail with ErrUnavailable.
 func (c *Committer) Close() {
 	c.mu.Lock()
 	if !c.closed {
@@ -128,101 +188,62 @@ func (c *Committer) Close() {
 
 func (c *Committer) run() {
 	defer close(c.done)
-	for {
-		_, open := <-c.wake
-		for {
-			batch := c.take()
-			if len(batch) == 0 {
-				break
-			}
-			c.settle(batch)
-		}
-		if !open {
-			return
+	for open := true; open; {
+		_, open = <-c.wake
+		for c.take() {
+			c.settle()
 		}
 	}
 }
 
-// settle commits a batch and tells its callers. A panic of the backend is
-// their error, and not the end of the process.
-func (c *Committer) settle(batch []*waiting) {
-	requests := make([]Request, len(batch))
-	for i, w := range batch {
-		requests[i] = w.Request
+// take moves the next batch out of the queue, and tells whether there is one.
+func (c *Committer) take() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.batch = c.queue.take(c.batch[:0], c.limits, c.claimed)
+	if len(c.claimed) > 4*c.limits.Batch {
+		c.claimed = claims{} // clearing costs what the map once held
 	}
-	outcomes := c.guarded(requests)
-	for i, w := range batch {
+	clear(c.claimed)
+	return len(c.batch) > 0
+}
+
+// settle commits the batch and tells its callers.
+func (c *Committer) settle() {
+	c.requests = c.requests[:0]
+	for _, w := range c.batch {
+		c.requests = append(c.requests, w.Request)
+	}
+	outcomes := c.guarded()
+	for i, w := range c.batch {
 		w.outcome <- outcomes[i]
 	}
+	// What is answered must not be kept in memory until the next commit.
+	clear(c.batch)
+	clear(c.requests)
 }
 
-func (c *Committer) guarded(requests []Request) (outcomes []Outcome) {
+// guarded commits the batch. A panic of the backend is its callers' error, and
+// not the end of the process.
+func (c *Committer) guarded() (outcomes []Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			outcomes = Failed(requests, fmt.Errorf("commit: panic: %v\n%s: %w", p, debug.Stack(), eventstore.ErrUnavailable))
+			outcomes = Failed(len(c.requests), fmt.Errorf("%w: %w", eventstore.ErrUnavailable, &PanicError{Value: p, Stack: debug.Stack()}))
 		}
 	}()
-	return c.commit(requests)
-}
-
-// Failed answers every request with the same error.
-func Failed(requests []Request, err error) []Outcome {
-	outcomes := make([]Outcome, len(requests))
-	for i := range outcomes {
-		outcomes[i].Err = err
+	outcomes = c.commit(c.requests)
+	if len(outcomes) != len(c.requests) {
+		return Failed(len(c.requests), fmt.Errorf("commit: %d outcomes for %d appends: %w",
+			len(outcomes), len(c.requests), eventstore.ErrUnavailable))
 	}
 	return outcomes
 }
 
-// take makes the next batch. An append to an aggregate, or with an id, that
-// one before it in the queue has too stays for a later batch: so each request
-// is decided on what the ones before it left.
-func (c *Committer) take() []*waiting {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var (
-		batch []*waiting
-		left  []*waiting
-		size  int
-		taken = make(map[key]struct{}, 2*min(len(c.queue), maxBatch))
-	)
-	for i, w := range c.queue {
-		if w.gone {
-			c.bytes -= w.size
-			continue
-		}
-		full := len(batch) >= maxBatch || size > 0 && size+w.size > maxBatchBytes
-		if full || i >= maxScan {
-			left = append(left, c.queue[i:]...)
-			break
-		}
-		if claim(taken, w) {
-			batch = append(batch, w)
-			size += w.size
-			c.bytes -= w.size
-		} else {
-			left = append(left, w)
-		}
+// Failed answers n requests with the same error.
+func Failed(n int, err error) []Outcome {
+	outcomes := make([]Outcome, n)
+	for i := range outcomes {
+		outcomes[i].Err = err
 	}
-	c.queue = left
-	return batch
-}
-
-type key struct{ stream, aggregate, id string }
-
-// claim notes a request's aggregate and ids, also when one was noted before:
-// whoever comes later must wait for this one as well.
-func claim(taken map[key]struct{}, w *waiting) bool {
-	free := true
-	note := func(k key) {
-		if _, ok := taken[k]; ok {
-			free = false
-		}
-		taken[k] = struct{}{}
-	}
-	note(key{stream: w.Stream, aggregate: w.Aggregate})
-	for _, e := range w.Events {
-		note(key{stream: w.Stream, id: e.ID})
-	}
-	return free
+	return outcomes
 }

@@ -7,45 +7,77 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 )
 
-// pageRows is how many events one query brings. A page grows while its events
-// are small, so that 512 KiB each never makes much.
+// A page is what one query brings. It ends at maxPageBytes of data too, and the
+// first is short: most readers want a few events.
 const (
-	firstPage   = 32
-	maxPage     = 1024
-	maxPageSize = 4 << 20
+	firstPage    = 64      // events
+	maxPage      = 1024    // events
+	maxPageBytes = 1 << 20 // and the event that reaches it
 )
+
+// A bare parameter as LIMIT has SQLite plan the query anew on every run, which
+// takes longer than the run; ?+0 does not.
+const (
+	readAggregate = "SELECT " + columns + " FROM events WHERE stream = ?1 AND aggregate = ?2 AND version >= ?3 ORDER BY version LIMIT ?4+0"
+	readTail      = "SELECT " + columns + " FROM events WHERE stream = ?1 AND aggregate = ?2 AND version >" +
+		" (SELECT max(version) FROM events WHERE stream = ?1 AND aggregate = ?2) - ?3 ORDER BY version LIMIT ?4+0"
+	readStream = "SELECT " + columns + " FROM events WHERE stream = ?1 AND position >= ?2 ORDER BY position LIMIT ?3+0"
+)
+
+// reader is a pool of connections that read, with its statements.
+type reader struct {
+	db                                        *sql.DB
+	aggregate, tail, stream, head, all, saved *sql.Stmt
+}
+
+func openReader(ctx context.Context, file string, connections int) (*reader, error) {
+	db, err := sql.Open("sqlite", dsn(file, "_pragma", "query_only(1)"))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	r := &reader{db: db}
+	for _, s := range []struct {
+		to  **sql.Stmt
+		sql string
+	}{
+		{&r.aggregate, readAggregate},
+		{&r.tail, readTail},
+		{&r.stream, readStream},
+		{&r.head, "SELECT position FROM heads WHERE stream = ?"},
+		{&r.all, "SELECT stream, position FROM heads"},
+		{&r.saved, "SELECT name, config, floor FROM durables WHERE stream = ? ORDER BY name"},
+	} {
+		stmt, err := db.PrepareContext(ctx, s.sql)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare: %w", err), db.Close())
+		}
+		*s.to = stmt
+	}
+	return r, nil
+}
+
+func (r *reader) close() error { return r.db.Close() }
 
 // ReadAggregate implements eventstore.Store.
 func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
-	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
 	if err := r.Check(); err != nil {
 		return fails(err)
 	}
-	if r.Last > 0 {
-		return func(yield func(eventstore.Event, error) bool) {
-			events, err := scanEvents(s.stmts.aggregateLast.QueryContext(ctx, r.Stream, r.Aggregate, r.Last))
-			if err != nil {
-				yield(eventstore.Event{}, away(what, err))
-				return
-			}
-			for _, e := range slices.Backward(events) {
-				if !yield(e, nil) {
-					return
-				}
-			}
+	return pages(ctx, fmt.Sprintf("read %s %q", r.Stream, r.Aggregate), r.Last, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
+		switch {
+		case after != nil:
+			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(after.Version + 1), n}
+		case r.Last > 0:
+			return s.reader.tail, []any{r.Stream, r.Aggregate, r.Last, n}
+		default:
+			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(r.From), n}
 		}
-	}
-	return pages(what, max(1, r.From), 0, func(from uint64, n int) ([]eventstore.Event, uint64, error) {
-		events, err := scanEvents(s.stmts.aggregate.QueryContext(ctx, r.Stream, r.Aggregate, from, n))
-		if len(events) > 0 {
-			from = events[len(events)-1].Version + 1
-		}
-		return events, from, err
 	})
 }
 
@@ -54,42 +86,48 @@ func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Se
 	if err := r.Check(); err != nil {
 		return fails(err)
 	}
-	return pages("read "+r.Stream, max(1, r.From), r.Limit, func(from uint64, n int) ([]eventstore.Event, uint64, error) {
-		events, err := scanEvents(s.stmts.stream.QueryContext(ctx, r.Stream, from, n))
-		if len(events) > 0 {
-			from = events[len(events)-1].Position + 1
+	return pages(ctx, "read "+r.Stream, r.Limit, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
+		from := r.From
+		if after != nil {
+			from = after.Position + 1
 		}
-		return events, from, err
+		return s.reader.stream, []any{r.Stream, signed(from), n}
 	})
 }
 
-// pages yields page after page. Each is a finished query: a reader that takes
-// its time holds no snapshot, and so never keeps the log from shrinking.
-func pages(what string, from uint64, limit int, page func(from uint64, n int) ([]eventstore.Event, uint64, error)) iter.Seq2[eventstore.Event, error] {
+// pages yields page after page, at most limit events if that is not zero. query
+// makes the query for n events after the last of the page before, which is nil
+// at first.
+// Each page is a finished query: a reader that takes its time holds no
+// connection, and no snapshot that keeps the log from shrinking.
+func pages(ctx context.Context, what string, limit int, query func(after *eventstore.Event, n int) (*sql.Stmt, []any)) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
-		n, read := firstPage, 0
-		for {
+		var after *eventstore.Event
+		left := limit
+		for n := firstPage; ; n = min(4*n, maxPage) {
 			if limit > 0 {
-				n = min(n, limit-read)
+				n = min(n, left)
 			}
-			events, next, err := page(from, n)
-			if err != nil {
-				yield(eventstore.Event{}, away(what, err))
+			if err := ctx.Err(); err != nil { // it may have ended while the page was looked at
+				yield(eventstore.Event{}, away(ctx, what, err))
 				return
 			}
-			size := 0
-			for _, e := range events {
-				size += len(e.Data)
-				if !yield(e, nil) {
+			stmt, args := query(after, n)
+			events, more, err := queryEvents(ctx, stmt, maxPageBytes, args...)
+			if err != nil {
+				yield(eventstore.Event{}, away(ctx, what, err))
+				return
+			}
+			for i := range events {
+				if !yield(events[i], nil) {
 					return
 				}
 			}
-			read += len(events)
-			if len(events) < n || limit > 0 && read >= limit {
+			left -= len(events)
+			if !more && len(events) < n || limit > 0 && left == 0 {
 				return
 			}
-			from = next
-			n = min(maxPage, max(1, min(4*n, maxPageSize/(size/len(events)+1))))
+			after = &events[len(events)-1]
 		}
 	}
 }
@@ -98,43 +136,42 @@ func fails(err error) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) { yield(eventstore.Event{}, err) }
 }
 
-func scanEvents(rows *sql.Rows, err error) ([]eventstore.Event, error) {
+// queryEvents brings the rows of a query to the end, or to so many bytes of
+// data; then there may be more.
+func queryEvents(ctx context.Context, stmt *sql.Stmt, maxBytes int, args ...any) (events []eventstore.Event, more bool, _ error) {
+	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	var events []eventstore.Event
-	for rows.Next() {
-		var e eventstore.Event
-		var at string
-		err := rows.Scan(&e.Stream, &e.Position, &e.Aggregate, &e.Version, &e.ID, &e.Type, &at, &e.Schema,
-			&e.Source, &e.CausationID, &e.CorrelationID, &e.Traceparent, (*[]byte)(&e.Data))
+	for size := 0; rows.Next(); {
+		e, err := scanEvent(rows)
 		if err != nil {
-			return nil, err
-		}
-		if e.Time, err = time.Parse(timeLayout, at); err != nil {
-			return nil, fmt.Errorf("event %s at position %d: %w", e.Stream, e.Position, err)
+			return nil, false, err
 		}
 		events = append(events, e)
+		if size += len(e.Data); size >= maxBytes {
+			return events, true, nil
+		}
 	}
-	return events, rows.Err()
+	return events, false, rows.Err()
 }
 
 // Head implements eventstore.Backend.
 func (s *Store) Head(ctx context.Context, stream string) (uint64, error) {
 	var position uint64
-	err := s.stmts.head.QueryRowContext(ctx, stream).Scan(&position)
+	err := s.reader.head.QueryRowContext(ctx, stream).Scan(&position)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, away("read head of "+stream, err)
+		return 0, away(ctx, "read head of "+stream, err)
 	}
 	return position, nil
 }
 
 // Streams implements eventstore.Backend.
 func (s *Store) Streams(ctx context.Context) ([]string, error) {
-	heads, err := readHeads(ctx, s.stmts.allHeads)
+	heads, err := scanHeads(s.reader.all.QueryContext(ctx))
 	if err != nil {
-		return nil, away("list streams", err)
+		return nil, away(ctx, "list streams", err)
 	}
 	names := make([]string, 0, len(heads))
 	for stream := range heads {
@@ -142,68 +179,4 @@ func (s *Store) Streams(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-func readHeads(ctx context.Context, stmt *sql.Stmt) (map[string]uint64, error) {
-	rows, err := stmt.QueryContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	heads := map[string]uint64{}
-	for rows.Next() {
-		var stream string
-		var position uint64
-		if err := rows.Scan(&stream, &position); err != nil {
-			return nil, err
-		}
-		heads[stream] = position
-	}
-	return heads, rows.Err()
-}
-
-// SaveDurables implements eventstore.Backend.
-func (s *Store) SaveDurables(ctx context.Context, stream string, durables []eventstore.Durable) error {
-	what := "save durables of " + stream
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return away(what, err)
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if _, err := tx.ExecContext(ctx, "DELETE FROM durables WHERE stream = ?", stream); err != nil {
-		return away(what, err)
-	}
-	for _, d := range durables {
-		_, err := tx.ExecContext(ctx, "INSERT INTO durables (stream, name, config, floor) VALUES (?, ?, ?, ?)",
-			stream, d.Name, string(d.Config), d.Floor)
-		if err != nil {
-			return away(what, err)
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return away(what, err)
-	}
-	return nil
-}
-
-// Durables implements eventstore.Backend.
-func (s *Store) Durables(ctx context.Context, stream string) ([]eventstore.Durable, error) {
-	what := "read durables of " + stream
-	rows, err := s.read.QueryContext(ctx, "SELECT name, config, floor FROM durables WHERE stream = ? ORDER BY name", stream)
-	if err != nil {
-		return nil, away(what, err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var durables []eventstore.Durable
-	for rows.Next() {
-		var d eventstore.Durable
-		if err := rows.Scan(&d.Name, (*[]byte)(&d.Config), &d.Floor); err != nil {
-			return nil, away(what, err)
-		}
-		durables = append(durables, d)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, away(what, err)
-	}
-	return durables, nil
 }

@@ -6,45 +6,38 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/gofrs/flock"
-	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// readers is how many reads run at once beside the one writer.
-const readers = 4
+// Options change what Open does; the zero value is right for most.
+type Options struct {
+	// Readers is how many reads run at once beside the one writer; default 4.
+	Readers int
+	// Limits bound the queue of appends and what is committed at once.
+	Limits groupcommit.Limits
+}
 
 // Store is an event store in a SQLite file. It implements eventstore.Backend.
 type Store struct {
-	path  string
-	lock  *flock.Flock
-	write *sql.DB // one connection, used by the committer and SaveDurables
-	read  *sql.DB
-	stmts statements
-
+	lock      *flock.Flock
+	writer    *writer
+	reader    *reader
 	committer *groupcommit.Committer
-	// heads are the streams' last positions, as committed; nil when they must
-	// be read anew. Only the committer's goroutine touches them.
-	heads map[string]uint64
 
 	mu       sync.RWMutex
 	onCommit []func(string, []eventstore.Event)
+
+	planned groupcommit.Planned // the committer's goroutine uses its memory again
 
 	closing sync.Once
 	closed  error
@@ -53,91 +46,82 @@ type Store struct {
 var _ eventstore.Backend = (*Store)(nil)
 
 // Open opens the file at path, and makes it, and the folders above it, if it
-// is not there. A file that another process has open is refused.
-func Open(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("open event store: %w", err)
+// is not there. It brings the tables up to date. At most one Options is looked
+// at.
+//
+// It refuses a file that is open already, here or in another process, and one
+// that a newer release has written.
+func Open(ctx context.Context, path string, options ...Options) (*Store, error) {
+	var o Options
+	if len(options) > 0 {
+		o = options[0]
 	}
-	lock, err := takeLock(path)
+	if o.Readers <= 0 {
+		o.Readers = 4
+	}
+	file, err := resolve(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open event store %q: %w", path, err)
 	}
-	s := &Store{path: path, lock: lock}
-	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open event store %q: %w", path, err), s.release())
+	lock, err := takeLock(file)
+	if err != nil {
+		return nil, fmt.Errorf("open event store %q: %w", path, err)
 	}
-	s.committer = groupcommit.New(s.commit)
+	s := &Store{lock: lock}
+	if err := s.open(ctx, file, o); err != nil {
+		return nil, fmt.Errorf("open event store %q: %w", path, errors.Join(err, s.release()))
+	}
+	s.committer = groupcommit.New(s.commit, o.Limits)
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
-	var err error
-	if s.write, err = sql.Open("sqlite", dsn(s.path, "_txlock", "immediate")); err != nil {
-		return err
+// resolve makes the folders above path, and names the file in one way however
+// it is reached, so that there is one lock for it.
+func resolve(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("the path is empty")
 	}
-	s.write.SetMaxOpenConns(1)
-	s.write.SetConnMaxIdleTime(0)
-	if err := migrate(ctx, s.write); err != nil {
-		return err
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
 	}
-	if s.read, err = sql.Open("sqlite", dsn(s.path, "_pragma", "query_only(1)")); err != nil {
-		return err
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return "", err
 	}
-	s.read.SetMaxOpenConns(readers)
-	s.read.SetMaxIdleConns(readers)
-	return s.stmts.prepare(ctx, s.write, s.read)
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real, nil
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(path)) // the file is yet to be made
+	return filepath.Join(folder, filepath.Base(path)), err
 }
 
-func dsn(path, option, value string) string {
-	q := url.Values{"_pragma": {
-		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)", "cache_size(-16384)",
-	}}
-	q.Add(option, value)
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-}
-
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
+func (s *Store) open(ctx context.Context, file string, o Options) error {
+	db, err := sql.Open("sqlite", dsn(file, "_txlock", "immediate"))
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	db.SetMaxOpenConns(1)
+	s.writer = &writer{db: db}
+	if err := migrate(ctx, db); err != nil {
+		return err
 	}
-	has, err := provider.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	if err := s.writer.connect(ctx); err != nil {
+		return err
 	}
-	sources := provider.ListSources()
-	if newest := sources[len(sources)-1].Version; has > newest {
-		return fmt.Errorf("migrate: the database has schema %d and this release knows up to %d: use a newer release", has, newest)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
+	syncFolders(filepath.Dir(file))
+	s.reader, err = openReader(ctx, file, o.Readers)
+	return err
 }
 
-// takeLock makes sure that no other process writes the file, and notes who
-// does.
-func takeLock(path string) (*flock.Flock, error) {
-	name := path + ".lock"
-	lock := flock.New(name)
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock event store %q: %w", path, err)
+// syncFolders puts a new file's name, and its folder's, on disk. SQLite does so
+// for its log only. It is best effort: not every system can.
+func syncFolders(folder string) {
+	for _, name := range []string{folder, filepath.Dir(folder)} {
+		if f, err := os.Open(name); err == nil {
+			_ = f.Sync()
+			_ = f.Close()
+		}
 	}
-	if !ok {
-		holder, _ := os.ReadFile(name) // only to tell who; the lock is what counts
-		return nil, fmt.Errorf("open event store %q: process %s has it open; one process writes a SQLite file: "+
-			"stop that one, or let several share a database with EVENTSTORE_DB=postgres://",
-			path, strings.TrimSpace(string(holder)))
-	}
-	if err := os.WriteFile(name, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock event store %q: %w", path, err), lock.Close())
-	}
-	return lock, nil
 }
 
 // OnCommit implements eventstore.Backend.
@@ -159,18 +143,20 @@ func (s *Store) Close() error {
 // release closes what is open. The lock goes last.
 func (s *Store) release() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
+	if s.reader != nil {
+		errs = append(errs, s.reader.close())
+	}
+	if s.writer != nil {
+		errs = append(errs, s.writer.close())
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
 }
 
-// away wraps a database's error as one that is worth a retry.
-func away(what string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", what, err)
+// away wraps a database's error as one that is worth a retry, unless it is the
+// caller's context that ended.
+func away(ctx context.Context, what string, err error) error {
+	if ended := ctx.Err(); ended != nil {
+		return fmt.Errorf("%s: %w", what, ended)
 	}
 	return fmt.Errorf("%s: %w: %w", what, eventstore.ErrUnavailable, err)
 }

@@ -1,17 +1,12 @@
 package sqlite_test
 
 import (
-	"bufio"
-	"context"
+	"database/sql"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,12 +15,19 @@ import (
 	"github.com/waybill-go/waybill/eventstore/storetest"
 )
 
-// childFile names the file that a child process of a test writes.
-const childFile = "WAYBILL_TEST_CHILD_FILE"
+// A test that needs a process of its own runs this binary again, with childRole
+// saying what it is to do with the file childFile.
+const (
+	childRole = "WAYBILL_TEST_CHILD"
+	childFile = "WAYBILL_TEST_CHILD_FILE"
+)
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(childFile); path != "" {
-		child(path)
+	if role := os.Getenv(childRole); role != "" {
+		if err := child(role, os.Getenv(childFile)); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -45,25 +47,33 @@ func open(t testing.TB, path string) *sqlite.Store {
 	return s
 }
 
-func file(t testing.TB) string { return filepath.Join(t.TempDir(), "sub folder", "events?#.db") }
+// file is a path whose folder is not there yet, and that a URI has to escape.
+func file(t testing.TB) string { return filepath.Join(t.TempDir(), "sub folder", "events?#%20.db") }
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) eventstore.Store { return open(t, file(t)) })
 	storetest.RunBackend(t, func(t *testing.T) eventstore.Backend { return open(t, file(t)) })
 }
 
-func TestSecondWriterIsRefused(t *testing.T) {
-	path := file(t)
-	open(t, path)
-	_, err := sqlite.Open(t.Context(), path)
-	if err == nil {
-		t.Fatal("opened twice")
-	}
-	for _, word := range []string{path[:10], fmt.Sprint(os.Getpid()), "EVENTSTORE_DB"} {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%q does not say %q", err, word)
+// TestReopenAfterCrash opens a copy of the files, as they are while the store
+// has them open: what a crash leaves.
+func TestReopenAfterCrash(t *testing.T) {
+	storetest.RunReopen(t, func(t *testing.T) (eventstore.Store, func(*testing.T) eventstore.Store) {
+		path := file(t)
+		return open(t, path), func(t *testing.T) eventstore.Store {
+			left := filepath.Join(t.TempDir(), "left.db")
+			for _, suffix := range []string{"", "-wal"} {
+				data, err := os.ReadFile(path + suffix)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(left+suffix, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return open(t, left)
 		}
-	}
+	})
 }
 
 func TestReopen(t *testing.T) {
@@ -87,109 +97,117 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// child appends until it is killed, and tells each id that was acknowledged.
-func child(path string) {
-	ctx := context.Background()
-	s, err := sqlite.Open(ctx, path)
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for w := range 8 {
-		wg.Go(func() {
-			for {
-				e := storetest.Event("happened", `{}`)
-				if _, err := s.Append(ctx, storetest.To(fmt.Sprintf("a%d", w%3), eventstore.Any, e)); err != nil {
-					fmt.Println("error", err)
-					os.Exit(1)
-				}
-				mu.Lock()
-				fmt.Println(e.ID)
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func TestKilledWriterLosesNothing(t *testing.T) {
+func TestSecondWriterIsRefused(t *testing.T) {
 	path := file(t)
-	acked := map[string]bool{}
-	for range 6 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childFile+"="+path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+	open(t, path)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []string{path, link, filepath.Dir(path) + "/../" + "sub folder/" + filepath.Base(path)} {
+		_, err := sqlite.Open(t.Context(), way)
+		if err == nil {
+			t.Fatalf("%s was opened twice", way)
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		killAt := 20 + rand.IntN(200)
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			if strings.HasPrefix(lines.Text(), "error") {
-				t.Fatal(lines.Text())
+		for _, word := range []string{filepath.Base(path), fmt.Sprint("pid ", os.Getpid()), "EVENTSTORE_DB=postgres://"} {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%q does not say %q", err, word)
 			}
-			acked[lines.Text()] = true
-			if n == killAt {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		_ = cmd.Wait() // it was killed
-		s := open(t, path)
-		there := map[string]bool{}
-		for _, e := range storetest.Consistent(t, t.Context(), s, storetest.Stream) {
-			there[e.ID] = true
-		}
-		for id := range acked {
-			if !there[id] {
-				t.Fatalf("acknowledged event %s is lost", id)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkAppend(b *testing.B) {
-	data := `{"pad":"` + strings.Repeat("x", 240) + `"}`
-	for _, callers := range []int{1, 8, 64, 512} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			s, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "events.db"))
-			if err != nil {
-				b.Fatal(err)
+func TestLockOfTheDeadIsTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	if err := os.WriteFile(path+".lock", []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path)
+	if pid, err := os.ReadFile(path + ".lock"); err != nil || string(pid) != fmt.Sprintln(os.Getpid()) {
+		t.Fatalf("the lock file says %q, %v", pid, err)
+	}
+}
+
+func TestWhatCannotBeOpened(t *testing.T) {
+	folder := t.TempDir()
+	text := filepath.Join(folder, "text")
+	if err := os.WriteFile(text, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(folder, "newer.db")
+	s, err := sqlite.Open(t.Context(), newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := plain(t, newer)
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)"); err != nil {
+		t.Fatal(err)
+	}
+	for path, word := range map[string]string{
+		"":                              "empty",
+		folder:                          "open",
+		text:                            "not a database",
+		filepath.Join(text, "inside"):   "not a directory",
+		newer:                           "schema 99999",
+		filepath.Join(folder, "a\x00b"): "invalid",
+	} {
+		for range 2 { // a lock that was left would say otherwise
+			if _, err := sqlite.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%q: %v, want %q", path, err, word)
 			}
-			var wg sync.WaitGroup
-			next := make(chan struct{}, 1024)
-			b.ResetTimer()
-			for range callers {
-				wg.Go(func() {
-					for range next {
-						e := storetest.Event("happened", data)
-						if _, err := s.Append(context.Background(), storetest.To(e.ID, eventstore.New, e)); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			for range b.N {
-				next <- struct{}{}
-			}
-			close(next)
-			wg.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
-			b.StopTimer()
-			time.Sleep(0)
-			if err := s.Close(); err != nil {
-				b.Fatal(err)
-			}
-		})
+		}
+	}
+}
+
+// plain opens the file as a person with the sqlite3 shell does.
+func plain(t *testing.T, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func TestAPersonCanReadIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	s := open(t, path)
+	e := storetest.Event("created", `{"name":"Käse"}`)
+	done, err := s.Append(t.Context(), storetest.To("order-1", eventstore.New, e))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var row string
+	err = plain(t, path).QueryRowContext(t.Context(), "SELECT concat_ws('|', stream, position, aggregate, version, id, type, time, schema,"+
+		" typeof(data), data, json_extract(data, '$.name'), datetime(time)) FROM events").Scan(&row)
+	at := done.Events[0].Time
+	want := "ORDERS|1|order-1|1|" + e.ID + "|created|" + at.Format("2006-01-02T15:04:05.000000Z") +
+		`|1|text|{"name":"Käse"}|Käse|` + at.Format("2006-01-02 15:04:05")
+	if err != nil || row != want {
+		t.Fatalf("%s, %v\nwant %s", row, err, want)
+	}
+}
+
+// TestHowItIsOpened holds the settings that durability rests on, and the plans
+// of the queries: none may scan the table or sort.
+func TestHowItIsOpened(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "events.db"))
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2"} {
+		if got := s.Pragma(t, pragma); got != want {
+			t.Errorf("%s is %s, want %s", pragma, got, want)
+		}
+	}
+	for _, plan := range s.Plans(t) {
+		if strings.Contains(plan, "SCAN events") || strings.Contains(plan, "TEMP B-TREE") {
+			t.Error(plan)
+		}
 	}
 }

@@ -1,0 +1,66 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// dsn names a file for the driver, with what every connection needs and more:
+// pairs of a key and a value.
+func dsn(file string, more ...string) string {
+	q := url.Values{"_pragma": {
+		"busy_timeout(5000)", // somebody looks at the file with the sqlite3 shell
+		"journal_mode(WAL)",
+		"synchronous(FULL)", // one fsync for each commit
+		"temp_store(MEMORY)",
+		"cache_size(-16384)", // KiB
+		// Pages of indexes on random ids are written to the log again and again:
+		// the longer it grows the fewer of them are copied back. 4000 pages, 16 MiB.
+		"wal_autocheckpoint(4000)",
+		"journal_size_limit(67108864)", // a log that had to grow shrinks again
+	}}
+	for i := 0; i < len(more); i += 2 {
+		q.Add(more[i], more[i+1])
+	}
+	path := filepath.ToSlash(file)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/...
+	}
+	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+}
+
+// migrate brings the tables up to date.
+func migrate(ctx context.Context, db *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	has, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	sources := provider.ListSources()
+	if newest := sources[len(sources)-1].Version; has > newest {
+		return fmt.Errorf("the database has schema %d and this release knows up to %d: use the release that wrote it, or a newer one",
+			has, newest)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
