@@ -39,17 +39,16 @@ func (a Append) Check() error {
 		return invalid("events", "are %d; an append has 1 to %d", n, MaxAppendEvents)
 	}
 	total := 0
-	ids := make(map[string]int, len(a.Events))
 	for i, e := range a.Events {
 		e.Stream, e.Aggregate = a.Stream, a.Aggregate
-		if err := e.check(fmt.Sprintf("events[%d].", i)); err != nil {
+		if err := e.check(); err != nil {
+			err.Field = fmt.Sprintf("events[%d].%s", i, err.Field)
 			return err
 		}
-		if first, dup := ids[e.ID]; dup {
-			return invalid(fmt.Sprintf("events[%d].id", i), "%q is the id of events[%d] too", e.ID, first)
-		}
-		ids[e.ID] = i
 		total += e.Size()
+	}
+	if err := checkTwice(a.Events); err != nil {
+		return err
 	}
 	if total > MaxAppendBytes {
 		return invalid("events", "take %d bytes; an append has at most %d", total, MaxAppendBytes)
@@ -57,35 +56,52 @@ func (a Append) Check() error {
 	return nil
 }
 
-func (e Event) check(path string) error {
-	if err := CheckID(path+"id", e.ID); err != nil {
-		return err
+// checkTwice refuses an id that two of the events have.
+func checkTwice(events []Event) error {
+	if len(events) < 2 {
+		return nil
+	}
+	ids := make(map[string]int, len(events))
+	for i, e := range events {
+		if first, dup := ids[e.ID]; dup {
+			return invalid(fmt.Sprintf("events[%d].id", i), "%q is the id of events[%d] too", e.ID, first)
+		}
+		ids[e.ID] = i
+	}
+	return nil
+}
+
+// check names the field without its path: on the way of every append, a path
+// is made only when it is needed.
+func (e Event) check() *InvalidError {
+	if !IsID(e.ID) {
+		return invalidID("id", e.ID)
 	}
 	if !isType(e.Type) {
-		return invalid(path+"type", "is %s; a type matches [a-z][a-z0-9]{0,%d}", quote(e.Type), MaxType-1)
+		return invalid("type", "is %s; a type matches [a-z][a-z0-9]{0,%d}", quote(e.Type), MaxType-1)
 	}
 	if e.Schema < 0 || e.Schema > MaxSchema {
-		return invalid(path+"schema", "is %d; allowed are 0 to %d", e.Schema, MaxSchema)
+		return invalid("schema", "is %d; allowed are 0 to %d", e.Schema, MaxSchema)
 	}
 	if y := e.Time.UTC().Year(); !e.Time.IsZero() && (y < 1970 || y > 9999) {
-		return invalid(path+"time", "is in the year %d; allowed are 1970 to 9999", y)
+		return invalid("time", "is in the year %d; allowed are 1970 to 9999", y)
 	}
-	for _, m := range []struct{ name, value string }{
+	for _, m := range [...]struct{ name, value string }{
 		{"source", e.Source},
 		{"causation_id", e.CausationID},
 		{"correlation_id", e.CorrelationID},
 		{"traceparent", e.Traceparent},
 	} {
 		if !isMetadata(m.value) {
-			return invalid(path+m.name, "is %s; allowed are at most %d printable ASCII characters, no space at the ends",
+			return invalid(m.name, "is %s; allowed are at most %d printable ASCII characters, no space at the ends",
 				quote(m.value), MaxMetadata)
 		}
 	}
 	if n := e.Size(); n > MaxEventBytes {
-		return invalid(path+"data", "makes the event %d bytes with its metadata; an event has at most %d", n, MaxEventBytes)
+		return invalid("data", "makes the event %d bytes with its metadata; an event has at most %d", n, MaxEventBytes)
 	}
 	if !utf8.Valid(e.Data) || !json.Valid(e.Data) {
-		return invalid(path+"data", "is no JSON value in UTF-8")
+		return invalid("data", "is no JSON value in UTF-8")
 	}
 	return nil
 }
@@ -160,9 +176,13 @@ func CheckStream(name string) error {
 // names.
 func CheckID(field, id string) error {
 	if !IsID(id) {
-		return invalid(field, "is %s; an id matches [A-Za-z0-9_-]{1,%d}", quote(id), MaxID)
+		return invalidID(field, id)
 	}
 	return nil
+}
+
+func invalidID(field, id string) *InvalidError {
+	return invalid(field, "is %s; an id matches [A-Za-z0-9_-]{1,%d}", quote(id), MaxID)
 }
 
 // IsID tells whether id matches the grammar of ids: [A-Za-z0-9_-]{1,64}.
@@ -205,7 +225,7 @@ func isMetadata(v string) bool {
 	return true
 }
 
-func invalid(field, format string, args ...any) error {
+func invalid(field, format string, args ...any) *InvalidError {
 	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 

@@ -17,8 +17,10 @@ const (
 	New Expected = 0
 )
 
-// Exactly expects the aggregate at version v; Exactly(0) is [New].
-func Exactly(v uint64) Expected { return Expected(v) } //nolint:gosec // a version never comes near 2^63
+// Exactly expects the aggregate at version v; Exactly(0) is [New]. A v beyond
+// MaxPosition makes an expectation that every store refuses as invalid, and
+// never one of another meaning.
+func Exactly(v uint64) Expected { return Expected(min(v, MaxPosition+1)) }
 
 // Append asks a store to add events to one aggregate.
 type Append struct {

@@ -14,7 +14,7 @@ func (s *Store) SetFault(fault func(step string) error) {
 
 // CommitNow commits the transaction that is open, from inside a fault.
 func (s *Store) CommitNow() error {
-	_, err := s.writer.commit.Exec() //nolint:noctx // a test
+	_, err := s.writer.commit.Exec()
 	return err
 }
 

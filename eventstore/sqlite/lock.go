@@ -20,7 +20,7 @@ func takeLock(file string) (*flock.Flock, error) {
 	}
 	if !ok {
 		return nil, fmt.Errorf("%s has %q open; one process writes a SQLite file: "+
-			"stop that one, or let several share a database with EVENTSTORE_DB=postgres://...", holder(name), file)
+			"stop that one, or let several share a database with EVENTSTORE_DB=postgres://HOST/DATABASE", holder(name), file)
 	}
 	if err := os.WriteFile(name, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %q: %w", name, err), lock.Close())

@@ -16,9 +16,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// dsn names a file for the driver, with what every connection needs and more:
-// pairs of a key and a value.
-func dsn(file string, more ...string) string {
+// dsn names a file for the driver, with what every connection needs and one
+// option more.
+func dsn(file, option, value string) string {
 	q := url.Values{"_pragma": {
 		"busy_timeout(5000)", // somebody looks at the file with the sqlite3 shell
 		"journal_mode(WAL)",
@@ -30,9 +30,7 @@ func dsn(file string, more ...string) string {
 		"wal_autocheckpoint(4000)",
 		"journal_size_limit(67108864)", // a log that had to grow shrinks again
 	}}
-	for i := 0; i < len(more); i += 2 {
-		q.Add(more[i], more[i+1])
-	}
+	q.Add(option, value)
 	path := filepath.ToSlash(file)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path // C:/...

@@ -116,7 +116,7 @@ func oneWinner(t *testing.T, s eventstore.Store) {
 		var wg sync.WaitGroup
 		for range 32 {
 			wg.Go(func() {
-				_, err := s.Append(t.Context(), To("hot", eventstore.Exactly(uint64(round)), one())) //nolint:gosec // small
+				_, err := s.Append(t.Context(), To("hot", eventstore.Exactly(uint64(round)), one()))
 				var conflict *eventstore.ConflictError
 				switch {
 				case err == nil:
