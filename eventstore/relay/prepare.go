@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -32,11 +33,15 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 	}
 	info, err := w.info(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err := w.letGo(ctx); err != nil {
+			return 0, err
+		}
 		info, err = w.create(ctx)
 	}
 	if err != nil {
 		return 0, err
 	}
+	w.seen = true
 	if err := w.compare(ctx, info); err != nil {
 		return 0, err
 	}
@@ -46,6 +51,24 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 		}
 	}
 	return info.State.LastSeq, nil
+}
+
+// deletion is how long a server may take to delete a stream's files after it
+// said that the stream is gone. One that is made meanwhile would find them.
+const deletion = 500 * time.Millisecond
+
+// letGo waits, when the stream was there a moment ago, until its files are gone.
+func (w *worker) letGo(ctx context.Context) error {
+	if !w.seen {
+		return nil
+	}
+	w.seen = false
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(deletion):
+		return nil
+	}
 }
 
 // config is the stream's: only the feed gets in, and what got in is told to

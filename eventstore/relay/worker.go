@@ -25,6 +25,7 @@ type worker struct {
 	stream string
 	log    *slog.Logger
 	buffer buffer
+	seen   bool // the stream was there; only its own goroutine touches it
 
 	mu    sync.Mutex
 	state Status
