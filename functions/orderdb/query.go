@@ -65,7 +65,7 @@ func (db *DB) List(ctx context.Context, f Filter, cursor string, limit int) ([]o
 	if f.Status != "" {
 		query, args = query+" AND status = ?", append(args, string(f.Status))
 	}
-	rows, err := db.read.QueryContext(ctx, query+" ORDER BY placed DESC LIMIT ?", append(args, limit+1)...)
+	rows, err := db.read.QueryContext(ctx, query+" ORDER BY placed DESC LIMIT 0+?", append(args, limit+1)...)
 	if err != nil {
 		return nil, "", away("list orders", err)
 	}
