@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/govalues/decimal"
 )
@@ -22,7 +23,7 @@ func ParseMoney(s string) (Money, error) {
 	// The longest number that could be right is far below this; a huge one is
 	// refused before anyone counts its digits.
 	const longest = 40
-	if len(s) == 0 || len(s) > longest {
+	if len(s) == 0 || len(s) > longest || !keepsDigits(s) {
 		return 0, errMoney
 	}
 	d, err := decimal.Parse(s)
@@ -35,9 +36,25 @@ func ParseMoney(s string) (Money, error) {
 	}
 	whole, frac, ok := d.Int64(Places)
 	if !ok || whole > maxWhole || whole < -maxWhole {
-		return 0, errors.New("is out of range")
+		return 0, errors.New("is too large")
 	}
 	return Money(whole*100 + frac), nil
+}
+
+// keepsDigits tells whether decimal.Parse keeps every digit of s. It rounds
+// what is longer, so that 1e-30 would be nothing, and 199.999...9 be 200.
+func keepsDigits(s string) bool {
+	mantissa, power, hasPower := strings.Cut(strings.ToLower(s), "e")
+	whole, frac, _ := strings.Cut(mantissa, ".")
+	frac = strings.TrimRight(frac, "0")
+	exponent := 0
+	if hasPower {
+		var err error
+		if exponent, err = strconv.Atoi(power); err != nil {
+			return false
+		}
+	}
+	return len(whole)+len(frac) <= decimal.MaxPrec && len(frac)-exponent <= decimal.MaxScale
 }
 
 // maxWhole leaves room for the hundredths.

@@ -6,8 +6,10 @@
 package order
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -123,29 +125,42 @@ func (Order) Decode(typ string, _ int, data []byte) (Event, error) {
 
 func decode[E Event](data []byte) (Event, error) {
 	var e E
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) { // null would pass as an empty event
+		return nil, fmt.Errorf("decode %s: not a JSON object", e.EventType())
+	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", e.EventType(), err)
 	}
 	return e, nil
 }
 
-// Evolve is the order after the event. It decides nothing: what does not go
-// with the state was never appended.
+// Evolve is the order after the event. Every event counts a version; one that
+// does not go with the state, since it came too late or is unknown, changes
+// nothing else. So no history is without a fold, and an end stays an end.
 func (o Order) Evolve(e Event) Order {
 	o.Version++
 	switch e := e.(type) {
 	case Created:
-		o.ID, o.Customer, o.Restaurant = e.ID, e.Customer, e.Restaurant
-		o.CreatedOn, o.Currency, o.Amount, o.Items = e.CreatedOn, e.Currency, e.Amount, e.Items
-		o.Status = Pending
+		if o.Status == "" {
+			o.ID, o.Customer, o.Restaurant = e.ID, e.Customer, e.Restaurant
+			o.CreatedOn, o.Currency, o.Amount, o.Items = e.CreatedOn, e.Currency, e.Amount, e.Items
+			o.Status = Pending
+		}
 	case PaymentDebited:
-		o.Status = Paid
+		o.move(Paid, "", Pending)
 	case PaymentDeclined:
-		o.Status, o.Reason = Rejected, e.Reason
+		o.move(Rejected, e.Reason, Pending)
 	case WasApproved:
-		o.Status = Approved
+		o.move(Approved, "", Paid)
 	case WasRejected:
-		o.Status, o.Reason = Rejected, e.Reason
+		o.move(Rejected, e.Reason, Pending, Paid)
 	}
 	return o
+}
+
+// move changes the status if it is one of those that to can follow.
+func (o *Order) move(to Status, reason string, from ...Status) {
+	if slices.Contains(from, o.Status) {
+		o.Status, o.Reason = to, reason
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
+	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/functions/order"
 )
 
@@ -37,6 +41,9 @@ func TestMoney(t *testing.T) {
 		"1E-2": "0.01", "99999999999999": "99999999999999",
 		"0.001": "", "1e400": "", "1e-3": "", "1e999999999": "", "": "", "abc": "", `"1"`: "", "null": "", "NaN": "", "--1": "",
 		"9" + strings.Repeat("0", 50): "", "0." + strings.Repeat("0", 50) + "1": "",
+		// What the decimal library would round.
+		"1e-30": "", "1e-330": "", "0.00000000000000000000001": "", "0.0100000000000000000000001": "", "199.99999999999999999999": "",
+		"1e-9223372036854775808": "", "1e+2": "100", "10e-1": "1", "12.500000000000000000000000": "12.5", "-0": "0",
 	} {
 		m, err := order.ParseMoney(in)
 		if want == "" {
@@ -57,8 +64,9 @@ func TestMoney(t *testing.T) {
 	}
 }
 
+// FuzzMoney holds what is taken to what math/big makes of it: no digit is lost.
 func FuzzMoney(f *testing.F) {
-	for _, s := range []string{"1", "0.01", "-12.5", "1e5", "92233720368547758.07"} {
+	for _, s := range []string{"1", "0.01", "-12.5", "1e5", "92233720368547758.07", "1e-30", "199.99999999999999999999", "100e-2"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -70,17 +78,44 @@ func FuzzMoney(f *testing.F) {
 		if err != nil || again != m {
 			t.Fatalf("%q became %d, its text %q became %d (%v)", s, m, m, again, err)
 		}
+		if exact, ok := new(big.Rat).SetString(s); !ok || exact.Cmp(big.NewRat(int64(m), 100)) != 0 {
+			t.Fatalf("%q became %v", s, m)
+		}
 	})
 }
 
 func FuzzDecode(f *testing.F) {
 	f.Add("created", []byte(`{"order_id":"a"}`))
 	f.Add("other", []byte(`1`))
-	f.Fuzz(func(_ *testing.T, typ string, data []byte) {
-		if e, err := (order.Order{}).Decode(typ, 1, data); err == nil {
-			(order.Order{}).Evolve(e)
+	f.Add("paymentdebited", []byte(`{"amount":1e-30}`))
+	f.Fuzz(func(t *testing.T, typ string, data []byte) {
+		e, err := (order.Order{}).Decode(typ, 1, data)
+		if err != nil {
+			return
+		}
+		o := order.Order{}.Evolve(e)
+		if o.Version != 1 || e.EventType() != typ {
+			t.Fatalf("%s %s: %+v of %+v", typ, data, o, e)
+		}
+		if _, err := json.Marshal(o); err != nil && o.CreatedOn.Year() <= 9999 {
+			t.Fatal(err)
 		}
 	})
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for _, typ := range []string{"created", "paymentdebited", "paymentdeclined", "approved", "rejected"} {
+		for _, data := range []string{"", "null", " null", "[]", "1", `"x"`, "{", `{} x`} {
+			if e, err := (order.Order{}).Decode(typ, 1, []byte(data)); err == nil {
+				t.Errorf("%s %q became %+v", typ, data, e)
+			}
+		}
+	}
+	for _, data := range []string{`{"amount":"1"}`, `{"amount":null}`, `{"amount":0.001}`, `{"amount":1e-30}`, `{"created_on":"yesterday"}`, `{"order_items":{}}`} {
+		if e, err := (order.Order{}).Decode("created", 1, []byte(data)); err == nil {
+			t.Errorf("%s became %+v", data, e)
+		}
+	}
 }
 
 func TestPlace(t *testing.T) {
@@ -112,6 +147,9 @@ func TestPlace(t *testing.T) {
 		{"long id", strings.Repeat("a", 65), "c", "", items(), "order_id"},
 		{"no customer", "o1", "", "", items(), "customer_id"},
 		{"no currency of this world", "o1", "c", "ABC", items(), "currency"},
+		{"withdrawn currency", "o1", "c", "BGN", items(), "currency"},
+		{"no money", "o1", "c", "XXX", items(), "currency"},
+		{"two currencies", "o1", "c", "D U", items(), "currency"},
 		{"lower case currency", "o1", "c", "usd", items(), "currency"},
 		{"no items", "o1", "c", "", nil, "order_items"},
 		{"too many items", "o1", "c", "", many(501), "order_items"},
@@ -141,13 +179,37 @@ func TestPlace(t *testing.T) {
 			}
 		})
 	}
-	full := many(500)
-	for i := range full {
-		full[i].Name = strings.Repeat("😀", 200)
-	}
-	var field *order.FieldError
-	if _, err := order.Place("o1", "c", "r", "", full, at); !errors.As(err, &field) || field.Field != "order_items" {
-		t.Fatalf("an order too large for an event: %v", err)
+}
+
+// TestTheLargestOrderFits makes the items that take the most bytes for what
+// they count, as JSON writes them: they fit into an event, or are refused.
+func TestTheLargestOrderFits(t *testing.T) {
+	for name, c := range map[string]struct {
+		text    string
+		refused bool
+	}{
+		"quotes":          {strings.Repeat(`"`, 200), false},
+		"four bytes each": {strings.Repeat("😀", 200), true},
+		"mixed":           {strings.Repeat("😀", 20) + strings.Repeat(`\`, 180), false},
+		"line separators": {strings.Repeat("\u2028", 85) + strings.Repeat(`"`, 4), false},
+	} {
+		full := make([]order.Item, order.MaxItems)
+		for i := range full {
+			full[i] = order.Item{Code: c.text, Name: c.text, UnitPrice: order.MaxPrice - 1, Quantity: order.MaxQuantity}
+		}
+		id := strings.Repeat("a", order.MaxID)
+		created, err := order.Place(id, id, id, "", full, at)
+		if field, ok := errors.AsType[*order.FieldError](err); c.refused != ok || ok && field.Field != "order_items" {
+			t.Fatalf("%s: %v", name, err)
+		}
+		data, err := jsonv2.Marshal(created)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const metadata = 2 << 10 // every field of the envelope at its longest
+		if n := len(data) + metadata; n > eventstore.MaxEventBytes {
+			t.Errorf("%s: %d bytes, an event has at most %d", name, n, eventstore.MaxEventBytes)
+		}
 	}
 }
 
@@ -163,6 +225,13 @@ func TestEvolve(t *testing.T) {
 		"approved": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}}, order.Approved, ""},
 		"rejected": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasRejected{Reason: "late"}}, order.Rejected, "late"},
 		"newer":    {[]order.Event{placed(t), order.Unknown{Type: "eaten"}}, order.Pending, ""},
+		// What comes late counts, and changes nothing.
+		"paid after the end":     {[]order.Event{placed(t), order.PaymentDeclined{Reason: "no"}, order.PaymentDebited{}}, order.Rejected, "no"},
+		"approved after the end": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasRejected{Reason: "late"}, order.WasApproved{}}, order.Rejected, "late"},
+		"approved before paid":   {[]order.Event{placed(t), order.WasApproved{}}, order.Pending, ""},
+		"paid twice":             {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.PaymentDebited{}}, order.Approved, ""},
+		"placed twice":           {[]order.Event{placed(t), order.PaymentDebited{}, order.Created{ID: "x"}}, order.Paid, ""},
+		"placed last":            {[]order.Event{order.WasApproved{}, placed(t)}, order.Pending, ""},
 	} {
 		var o order.Order
 		for _, e := range c.events {

@@ -1,18 +1,20 @@
 package orderdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
 )
-
-const lockRetry = 10 * time.Millisecond
 
 // row is an order as the table has it.
 type row struct {
@@ -21,75 +23,104 @@ type row struct {
 	stored uint64 // the version in the table; 0 when it is not there
 }
 
+// gap is what an order misses: the events from one version on, below the one
+// that came.
+type gap struct {
+	from, came uint64
+}
+
 // Apply brings the table up to date with a batch of events, in one
 // transaction. Each order goes from version to version without a gap: what it
 // has is skipped, and what it misses is read from the log. The events of one
-// order may come in any order.
+// order may come in any order, again, and to several processes at once.
+//
+// Errors: function.ErrDecode for an event that is none of an order's,
+// function.ErrUnavailable when the database is away, the log's, the context's.
+// Nothing of the batch is applied then.
 func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Message) error {
+	events := map[string][]function.Message{}
+	for _, e := range batch {
+		events[e.Aggregate] = append(events[e.Aggregate], e)
+	}
+	gaps, err := db.apply(ctx, events)
+	if err != nil || len(gaps) == 0 {
+		return err
+	}
+	// The log may be far away, and others wait for the file: it is read with
+	// no transaction open. The table only goes on meanwhile.
+	for id, g := range gaps {
+		for e, err := range log.ReadAggregate(ctx, id, g.from) {
+			if err != nil {
+				return fmt.Errorf("read what order %q misses: %w", id, err)
+			}
+			events[id] = append(events[id], e)
+		}
+	}
+	if gaps, err = db.apply(ctx, events); err != nil {
+		return err
+	}
+	var errs []error
+	for id, g := range gaps {
+		errs = append(errs, fmt.Errorf("apply to order %q: version %d came, and the log has no %d", id, g.came, g.from))
+	}
+	return errors.Join(errs...)
+}
+
+// apply stores all of the events, or tells the gaps and stores nothing.
+func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (map[string]gap, error) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
-		return away("apply events", err)
+		return nil, failed("apply events", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	rows := map[string]*row{}
-	for _, e := range batch {
-		r, ok := rows[e.Aggregate]
-		if !ok {
-			if r, err = db.row(ctx, tx, e.Aggregate); err != nil {
-				return err
-			}
-			rows[e.Aggregate] = r
+	gaps := map[string]gap{}
+	for id, its := range events {
+		r, err := db.row(ctx, tx, id)
+		if err != nil {
+			return nil, err
 		}
-		if err := r.advance(ctx, log, e); err != nil {
-			return err
+		missing, err := r.advance(its)
+		if err != nil {
+			return nil, err
+		}
+		if missing != nil {
+			gaps[id] = *missing
+			continue
+		}
+		if err := db.save(ctx, tx, id, r); err != nil {
+			return nil, err
 		}
 	}
-	for id, r := range rows {
-		if err := db.save(ctx, tx, id, r); err != nil {
-			return err
-		}
+	if len(gaps) > 0 {
+		return gaps, nil
 	}
 	if err := tx.Commit(); err != nil {
-		return away("apply events", err)
+		return nil, failed("apply events", err)
 	}
-	return nil
+	return nil, nil
 }
 
-// advance applies the event, after those that it stands on.
-func (r *row) advance(ctx context.Context, log function.Log, e function.Message) error {
-	switch {
-	case e.Version <= r.order.Version:
-		return nil
-	case e.Version == r.order.Version+1:
-		return r.apply(e)
-	}
-	for m, err := range log.ReadAggregate(ctx, e.Aggregate, r.order.Version+1) {
+// advance applies an order's events, each on the version before it.
+func (r *row) advance(events []function.Message) (*gap, error) {
+	slices.SortFunc(events, func(a, b function.Message) int { return cmp.Compare(a.Version, b.Version) })
+	for _, e := range events {
+		next := r.order.Version + 1
+		if e.Version < next {
+			continue
+		}
+		if e.Version > next {
+			return &gap{from: next, came: e.Version}, nil
+		}
+		event, err := r.order.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("apply to order %q: %w: %w", e.Aggregate, function.ErrDecode, err)
 		}
-		if err := r.apply(m); err != nil {
-			return err
+		r.order = r.order.Evolve(event)
+		if e.Version == 1 {
+			r.placed = e.Position
 		}
 	}
-	if r.order.Version < e.Version {
-		return fmt.Errorf("apply %s %q: version %d came, and the log ends at %d", e.Stream, e.Aggregate, e.Version, r.order.Version)
-	}
-	return nil
-}
-
-func (r *row) apply(e function.Message) error {
-	if e.Version != r.order.Version+1 {
-		return fmt.Errorf("apply %s %q: version %d follows %d", e.Stream, e.Aggregate, e.Version, r.order.Version)
-	}
-	event, err := r.order.Decode(e.Type, e.Schema, e.Data)
-	if err != nil {
-		return fmt.Errorf("%w: %w", function.ErrDecode, err)
-	}
-	r.order = r.order.Evolve(event)
-	if e.Version == 1 {
-		r.placed = e.Position
-	}
-	return nil
+	return nil, nil
 }
 
 // row reads an order for the transaction; the zero row when it is not there.
@@ -101,12 +132,10 @@ func (db *DB) row(ctx context.Context, tx *sql.Tx, id string) (*row, error) {
 	case errors.Is(err, sql.ErrNoRows):
 		return r, nil
 	case err != nil:
-		return nil, away("load order "+id, err)
+		return nil, failed("load order "+id, err)
 	}
-	if err := json.Unmarshal(body, &r.order); err != nil {
-		return nil, fmt.Errorf("load order %q: %w", id, err)
-	}
-	return r, nil
+	r.order, err = decode(body)
+	return r, err
 }
 
 func (db *DB) save(ctx context.Context, tx *sql.Tx, id string, r *row) error {
@@ -118,15 +147,20 @@ func (db *DB) save(ctx context.Context, tx *sql.Tx, id string, r *row) error {
 		return fmt.Errorf("store order %q: %w", id, err)
 	}
 	_, err = tx.StmtContext(ctx, db.store).ExecContext(ctx, id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body))
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT {
+		// Waiting would not help: two event stores have been here.
+		return fmt.Errorf("store order %q: position %d is another order's: the read model was made from another event store;"+
+			" name another file in ORDERS_DB, or remove this one: %w", id, r.placed, err)
+	}
 	if err != nil {
-		return away("store order "+id, err)
+		return failed("store order "+id, err)
 	}
 	return nil
 }
 
-// away says that the database can't be used now: what needed it waits, and is
-// not blamed.
-func away(what string, err error) error {
+// failed says that the database can't be used now: what needed it waits, and
+// is not blamed. A context that ended is said as it is.
+func failed(what string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", what, err)
 	}

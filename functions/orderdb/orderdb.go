@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
@@ -22,7 +23,10 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-const readers = 4
+const (
+	readers   = 4
+	lockRetry = 10 * time.Millisecond
+)
 
 // DB is the read model. Several processes may have the same file open.
 type DB struct {
@@ -45,8 +49,8 @@ func (db *DB) Config() any { return &db.settings }
 // Open opens the file, and makes it if it is not there.
 func (db *DB) Open(ctx context.Context) error {
 	path, ok := strings.CutPrefix(db.settings.URL, "sqlite:")
-	if !ok || path == "" {
-		return fmt.Errorf("open read model: ORDERS_DB=%q: this release keeps it in SQLite: set sqlite:PATH", redacted(db.settings.URL))
+	if !ok || path == "" || path == ":memory:" {
+		return fmt.Errorf("open read model: ORDERS_DB=%q: this release keeps it in a file of SQLite: set sqlite:PATH", redacted(db.settings.URL))
 	}
 	if err := db.open(ctx, path); err != nil {
 		return errors.Join(fmt.Errorf("open read model %q: %w", path, err), db.Close())
@@ -54,10 +58,14 @@ func (db *DB) Open(ctx context.Context) error {
 	return nil
 }
 
-// redacted keeps a password out of a message.
+// redacted keeps a password out of a message: no more than the scheme is shown
+// of what is not SQLite's.
 func redacted(s string) string {
-	if u, err := url.Parse(s); err == nil {
-		return u.Redacted()
+	if scheme, _, ok := strings.Cut(s, ":"); ok && !strings.ContainsAny(scheme, " =") {
+		if scheme == "sqlite" {
+			return s
+		}
+		return scheme + ":..."
 	}
 	return "..."
 }
@@ -123,6 +131,14 @@ func migrate(ctx context.Context, db *sql.DB, path string) error {
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	has, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	sources := provider.ListSources()
+	if newest := sources[len(sources)-1].Version; has > newest {
+		return fmt.Errorf("it has schema %d and this release knows up to %d: use the release that wrote it, or a newer one", has, newest)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)

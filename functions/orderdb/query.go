@@ -19,7 +19,7 @@ func (db *DB) Get(ctx context.Context, id string) (order.Order, error) {
 	case errors.Is(err, sql.ErrNoRows):
 		return order.Order{}, nil
 	case err != nil:
-		return order.Order{}, away("read order "+id, err)
+		return order.Order{}, failed("read order "+id, err)
 	}
 	return decode(body)
 }
@@ -51,33 +51,32 @@ func ParseCursor(cursor string) (uint64, error) {
 	return n, nil
 }
 
+// maxPageBytes bounds a page, since NATS carries 1 MB in a message. A single
+// order is below it.
+const maxPageBytes = 512 << 10
+
 // List answers at most limit orders, newest first, and the cursor of the next
-// page; empty when this is the last.
+// page; empty when this is the last. A page of large orders is shorter.
 func (db *DB) List(ctx context.Context, f Filter, cursor string, limit int) ([]order.Order, string, error) {
 	before, err := ParseCursor(cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	query, args := "SELECT placed, body FROM orders WHERE placed < ?", []any{before}
-	if f.Customer != "" {
-		query, args = query+" AND customer_id = ?", append(args, f.Customer)
-	}
-	if f.Status != "" {
-		query, args = query+" AND status = ?", append(args, string(f.Status))
-	}
-	rows, err := db.read.QueryContext(ctx, query+" ORDER BY placed DESC LIMIT 0+?", append(args, limit+1)...)
+	query, args := f.query(before, limit+1) // one more tells whether there is more
+	rows, err := db.read.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, "", away("list orders", err)
+		return nil, "", failed("list orders", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	orders, last := []order.Order{}, uint64(0)
+	orders, last, size := []order.Order{}, uint64(0), 0
 	for rows.Next() {
 		var placed uint64
 		var body []byte
 		if err := rows.Scan(&placed, &body); err != nil {
-			return nil, "", away("list orders", err)
+			return nil, "", failed("list orders", err)
 		}
-		if len(orders) == limit {
+		size += len(body)
+		if len(orders) == limit || len(orders) > 0 && size > maxPageBytes {
 			return orders, strconv.FormatUint(last, 36), nil
 		}
 		o, err := decode(body)
@@ -87,7 +86,20 @@ func (db *DB) List(ctx context.Context, f Filter, cursor string, limit int) ([]o
 		orders, last = append(orders, o), placed
 	}
 	if err := rows.Err(); err != nil {
-		return nil, "", away("list orders", err)
+		return nil, "", failed("list orders", err)
 	}
 	return orders, "", nil
+}
+
+// query is the SQL of a page; each of its forms has an index.
+func (f Filter) query(before uint64, limit int) (string, []any) {
+	query, args := "SELECT placed, body FROM orders WHERE placed < ?", []any{before}
+	if f.Customer != "" {
+		query, args = query+" AND customer_id = ?", append(args, f.Customer)
+	}
+	if f.Status != "" {
+		query, args = query+" AND status = ?", append(args, string(f.Status))
+	}
+	// A bare LIMIT ? has SQLite plan the query a second time, with the value.
+	return query + " ORDER BY placed DESC LIMIT 0+?", append(args, limit)
 }

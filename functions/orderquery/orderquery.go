@@ -18,7 +18,7 @@ import (
 
 // New declares the function; db is the read model.
 func New(db *orderdb.DB) function.Function {
-	q := query{db}
+	q := query{db: db, wait: versionWait}
 	return function.Function{
 		Name:        "orderquery",
 		Description: "Answers for one order, a list of orders, and an order's history.",
@@ -31,18 +31,31 @@ func New(db *orderdb.DB) function.Function {
 	}
 }
 
-type query struct{ db *orderdb.DB }
+type query struct {
+	db   *orderdb.DB
+	wait time.Duration // for a version
+}
 
 // GetRequest asks for one order.
 type GetRequest struct {
 	OrderID string `json:"order_id"`
 	// MinVersion waits until the read model has that version, at most 2 s: who
-	// knows from a reply how far the order is sees nothing older.
+	// knows from a reply how far the order is sees nothing older. After that
+	// the answer is 404 if the order is unknown, and 409 if it is known and not
+	// yet that far.
 	MinVersion uint64 `json:"min_version"`
 }
 
+// maxVersion is the most that every JSON reader can hold.
+const maxVersion = 1 << 53
+
 // Check implements the request's rules.
-func (r *GetRequest) Check() error { return checkID(r.OrderID) }
+func (r *GetRequest) Check() error {
+	if r.MinVersion > maxVersion {
+		return function.Invalid("min_version", "is %d; allowed are 0 to %d", r.MinVersion, uint64(maxVersion))
+	}
+	return checkID("order_id", r.OrderID)
+}
 
 const (
 	versionWait = 2 * time.Second
@@ -53,7 +66,7 @@ const (
 // get answers an order, or 404. The view may be kept by another process, so a
 // version that is waited for is looked for again and again.
 func (q query) get(ctx context.Context, r GetRequest) (order.Order, error) {
-	deadline := time.Now().Add(versionWait)
+	deadline := time.Now().Add(q.wait)
 	for wait := firstLook; ; wait = min(2*wait, longestLook) {
 		o, err := q.db.Get(ctx, r.OrderID)
 		switch {
@@ -80,7 +93,8 @@ func (q query) get(ctx context.Context, r GetRequest) (order.Order, error) {
 type ListRequest struct {
 	Customer string       `json:"customer_id"`
 	Status   order.Status `json:"status"`
-	Limit    int          `json:"limit"`
+	// Limit is 1 to 500, 50 if left out. A page of large orders is shorter.
+	Limit *int `json:"limit"`
 	// Cursor is what the page before answered.
 	Cursor string `json:"cursor"`
 }
@@ -93,20 +107,19 @@ const (
 
 // Check implements the request's rules.
 func (r *ListRequest) Check() error {
-	if r.Limit == 0 {
-		r.Limit = defaultLimit
+	if r.Limit == nil {
+		r.Limit = new(defaultLimit)
 	}
 	if r.Customer != "" {
-		var field *order.FieldError
-		if errors.As(order.CheckID("customer_id", r.Customer), &field) {
-			return function.Invalid(field.Field, "%s", field.Reason)
+		if err := checkID("customer_id", r.Customer); err != nil {
+			return err
 		}
 	}
 	if r.Status != "" && !slices.Contains(order.Statuses, r.Status) {
 		return function.Invalid("status", "is %.40q; allowed are %v", string(r.Status), order.Statuses)
 	}
-	if r.Limit < 1 || r.Limit > maxLimit {
-		return function.Invalid("limit", "is %d; allowed are 1 to %d", r.Limit, maxLimit)
+	if *r.Limit < 1 || *r.Limit > maxLimit {
+		return function.Invalid("limit", "is %d; allowed are 1 to %d", *r.Limit, maxLimit)
 	}
 	if _, err := orderdb.ParseCursor(r.Cursor); err != nil {
 		return function.Invalid("cursor", "is not one that a page answered")
@@ -121,21 +134,30 @@ type List struct {
 }
 
 func (q query) list(ctx context.Context, r ListRequest) (List, error) {
-	orders, cursor, err := q.db.List(ctx, orderdb.Filter{Customer: r.Customer, Status: r.Status}, r.Cursor, r.Limit)
+	orders, cursor, err := q.db.List(ctx, orderdb.Filter{Customer: r.Customer, Status: r.Status}, r.Cursor, *r.Limit)
 	return List{Orders: orders, Cursor: cursor}, err
 }
 
 // HistoryRequest asks what happened to an order.
 type HistoryRequest struct {
 	OrderID string `json:"order_id"`
+	// FromVersion is where to begin; at the first event if left out.
+	FromVersion uint64 `json:"from_version"`
 }
 
 // Check implements the request's rules.
-func (r *HistoryRequest) Check() error { return checkID(r.OrderID) }
+func (r *HistoryRequest) Check() error {
+	if r.FromVersion > maxVersion {
+		return function.Invalid("from_version", "is %d; allowed are 0 to %d", r.FromVersion, uint64(maxVersion))
+	}
+	return checkID("order_id", r.OrderID)
+}
 
 // History is what happened to an order.
 type History struct {
 	Events []HistoryEvent `json:"events"`
+	// NextVersion is what to ask for next, if this is not all of it.
+	NextVersion uint64 `json:"next_version,omitzero"`
 }
 
 // HistoryEvent is one thing that happened. Cause is the id of the event, or
@@ -150,32 +172,39 @@ type HistoryEvent struct {
 	Data     json.RawMessage `json:"data"`
 }
 
-// maxHistory is more than ever happens to one order.
-const maxHistory = 500
+// The bounds of a history's answer, so that one message carries it: an order
+// has some ten events, and its first is the largest.
+const (
+	maxHistory      = 500
+	maxHistoryBytes = 640 << 10
+)
 
+// history answers what happened to an order, as the event store has it.
 func history(ctx context.Context, log function.Log, r HistoryRequest) (History, error) {
-	var h History
-	for e, err := range log.ReadAggregate(ctx, r.OrderID, 1) {
+	h, size := History{Events: []HistoryEvent{}}, 0
+	for e, err := range log.ReadAggregate(ctx, r.OrderID, max(r.FromVersion, 1)) {
 		if err != nil {
 			return h, err
 		}
-		if len(h.Events) == maxHistory {
+		size += e.Size()
+		if n := len(h.Events); n == maxHistory || n > 0 && size > maxHistoryBytes {
+			h.NextVersion = e.Version
 			break
 		}
 		h.Events = append(h.Events, HistoryEvent{
 			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, Cause: e.CausationID, Data: e.Data,
 		})
 	}
-	if len(h.Events) == 0 {
+	if len(h.Events) == 0 && r.FromVersion <= 1 {
 		return h, function.NotFound("order_id", "there is no order %q", r.OrderID)
 	}
 	return h, nil
 }
 
-func checkID(id string) error {
-	var field *order.FieldError
-	if errors.As(order.CheckID("order_id", id), &field) {
-		return function.Invalid(field.Field, "%s", field.Reason)
+// checkID is the refusal of an id that can be none.
+func checkID(field, id string) error {
+	if wrong, ok := errors.AsType[*order.FieldError](order.CheckID(field, id)); ok {
+		return function.Invalid(wrong.Field, "%s", wrong.Reason)
 	}
 	return nil
 }

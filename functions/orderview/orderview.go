@@ -4,8 +4,6 @@
 package orderview
 
 import (
-	"context"
-
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/functions/orderdb"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -16,9 +14,7 @@ func New(db *orderdb.DB) function.Function {
 	return function.Function{
 		Name:        "orderview",
 		Description: "Keeps the read model of orders.",
-		Doors: []function.Door{function.Project(order.Stream, func(ctx context.Context, log function.Log, batch []function.Message) error {
-			return db.Apply(ctx, log, batch)
-		})},
-		Needs: function.Needs(db),
+		Doors:       []function.Door{function.Project(order.Stream, db.Apply)},
+		Needs:       function.Needs(db),
 	}
 }

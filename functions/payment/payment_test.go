@@ -2,11 +2,18 @@ package payment
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/function"
 )
 
 // provider answers what a test wants.
@@ -56,6 +63,65 @@ func TestLimit(t *testing.T) {
 		reason, err := l.Debit(t.Context(), "k", Debit{Customer: "c", Amount: amount, Currency: "USD"})
 		if err != nil || (reason != "") != declined {
 			t.Errorf("%v: %q, %v", amount, reason, err)
+		}
+	}
+}
+
+// TestTheDoor hands the function its event as it is stored, twice: the second
+// time, in a process that remembers nothing, finds nothing to do.
+func TestTheDoor(t *testing.T) {
+	for name, c := range map[string]struct {
+		amount order.Money
+		want   string
+	}{
+		"pays":        {1000, "paymentdebited"},
+		"is declined": {1001, "paymentdeclined"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = store.Close() }()
+			created, err := order.Place("o1", "c", "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: c.amount, Quantity: 1}}, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := json.Marshal(created)
+			if err != nil {
+				t.Fatal(err)
+			}
+			placed, err := store.Append(t.Context(), eventstore.Append{
+				Stream: order.Stream, Aggregate: "o1", Events: []eventstore.Event{{ID: "e1", Type: "created", Data: data}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := NewLimit()
+			l.Settings.Most = 1000
+			f := New(l)
+			if err := f.Check(); err != nil || len(f.Needs) != 1 {
+				t.Fatalf("%v, needs %v", err, f.Needs)
+			}
+			for range 2 {
+				if err := f.Doors[0].(*function.Event).Handle(t.Context(), function.NewRunner(f.Name, store, nil), placed.Events[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			events, err := eventstore.Collect(store.ReadAggregate(t.Context(), eventstore.AggregateRead{Stream: order.Stream, Aggregate: "o1"}))
+			if err != nil || len(events) != 2 || events[1].Type != c.want || events[1].CausationID != "e1" {
+				t.Fatalf("%+v, %v", events, err)
+			}
+		})
+	}
+}
+
+func TestSetting(t *testing.T) {
+	for value, want := range map[string]order.Money{"": 1000000, "0": 0, "12.5": 1250, "-1": -1, "1e-30": -1, "abc": -1} {
+		l := NewLimit()
+		err := config.Load(t.Context(), func(string) (string, bool) { return value, value != "" }, l.Config())
+		if wrong, refused := errors.AsType[*config.Error](err); refused != (want < 0) || refused && wrong.Variable != "PAYMENT_LIMIT" || !refused && l.Settings.Most != want {
+			t.Errorf("PAYMENT_LIMIT=%q: %v, %v", value, l.Settings.Most, err)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type Debit struct {
 // what is above PAYMENT_LIMIT, and so answers alike however often it is asked.
 type Limit struct {
 	Settings struct {
-		Most order.Money `env:"PAYMENT_LIMIT, default=10000.00" help:"an order above it is declined"`
+		Most order.Money `env:"PAYMENT_LIMIT, default=10000.00" min:"0" help:"an order above it is declined"`
 	}
 }
 

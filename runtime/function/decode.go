@@ -77,13 +77,14 @@ func fieldPath(pointer string) string {
 	}
 	var path strings.Builder
 	for token := range jsontext.Pointer(pointer).Tokens() {
+		name := clip(token)
 		switch {
 		case isIndex(token):
-			path.WriteString("[" + token + "]")
+			path.WriteString("[" + name + "]")
 		case path.Len() > 0:
-			path.WriteString("." + clip(token))
+			path.WriteString("." + name)
 		default:
-			path.WriteString(clip(token))
+			path.WriteString(name)
 		}
 		if path.Len() > 256 {
 			break
@@ -100,6 +101,9 @@ func isIndex(token string) bool {
 // breaking the header that it goes into.
 func clip(s string) string {
 	const most = 64
+	if s == "" {
+		return `""` // a name all the same
+	}
 	if len(s) > most {
 		s = s[:most] + "..."
 	}

@@ -100,7 +100,7 @@ func RefusalOf(err error, stopping bool) *Refusal {
 	case errors.Is(err, eventstore.ErrOverloaded):
 		return &Refusal{Code: CodeOverloaded, Reason: "too much at once; try again later"}
 	case errors.Is(err, eventstore.ErrUnavailable):
-		return &Refusal{Code: CodeUnavailable, Reason: "the event store can't be reached; try again later"}
+		return &Refusal{Code: CodeUnavailable, Reason: "something that is needed can't be reached; try again later"}
 	case stopping && errors.Is(err, context.Canceled):
 		return &Refusal{Code: CodeUnavailable, Reason: "this process is stopping; try again"}
 	case errors.Is(err, context.DeadlineExceeded):

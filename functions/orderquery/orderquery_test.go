@@ -1,0 +1,256 @@
+package orderquery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/functions/orderdb"
+	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// events are a log made by hand.
+type events []function.Message
+
+func (h events) ReadAggregate(_ context.Context, id string, from uint64) iter.Seq2[function.Message, error] {
+	return func(yield func(function.Message, error) bool) {
+		for _, e := range h {
+			if e.Aggregate == id && e.Version >= from && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// placed are the created events of n orders.
+func placed(t *testing.T, n int) events {
+	t.Helper()
+	var h events
+	for i := range n {
+		c, err := order.Place(fmt.Sprintf("o%d", i), fmt.Sprintf("c%d", i%2), "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: 1, Quantity: 1}}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h = append(h, function.Message{Stream: order.Stream, Position: uint64(i + 1), Aggregate: c.ID, Version: 1, ID: "e" + c.ID, CausationID: "request", Type: "created", Schema: 1, Data: data})
+	}
+	return h
+}
+
+// paid is the second event of the i-th order.
+func paid(i int) function.Message {
+	return function.Message{
+		Stream: order.Stream, Position: uint64(1000 + i), Aggregate: fmt.Sprintf("o%d", i), Version: 2,
+		Type: "paymentdebited", Schema: 1, Data: []byte(`{"amount":0.01,"currency":"USD"}`),
+	}
+}
+
+func open(t *testing.T, h events) *orderdb.DB {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "orders.db")
+	db := orderdb.New()
+	set := func(name string) (string, bool) { return "sqlite:" + path, name == "ORDERS_DB" }
+	if err := config.Load(t.Context(), set, db.Config()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Apply(t.Context(), h, h); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func refused(err error) (function.Code, string) {
+	if r, ok := errors.AsType[*function.Refusal](err); ok {
+		return r.Code, r.Field
+	}
+	return 0, ""
+}
+
+func TestGet(t *testing.T) {
+	q := query{db: open(t, placed(t, 2)), wait: 20 * time.Millisecond}
+	for name, c := range map[string]struct {
+		request GetRequest
+		code    function.Code
+		field   string
+	}{
+		"there":                 {GetRequest{OrderID: "o1"}, 0, ""},
+		"there in that version": {GetRequest{OrderID: "o1", MinVersion: 1}, 0, ""},
+		"unknown":               {GetRequest{OrderID: "x"}, function.CodeNotFound, "order_id"},
+		"unknown, waited for":   {GetRequest{OrderID: "x", MinVersion: 1}, function.CodeNotFound, "order_id"},
+		"not yet that far":      {GetRequest{OrderID: "o1", MinVersion: 2}, function.CodeConflict, "min_version"},
+	} {
+		began := time.Now()
+		o, err := q.get(t.Context(), c.request)
+		code, field := refused(err)
+		if code != c.code || field != c.field || (err == nil) != (c.code == 0) || err == nil && o.ID != c.request.OrderID {
+			t.Errorf("%s: %+v, %v", name, o, err)
+		}
+		if waited := time.Since(began) >= q.wait; waited != (c.code != 0 && c.request.MinVersion > 0) {
+			t.Errorf("%s: took %v", name, time.Since(began))
+		}
+	}
+}
+
+// TestGetWaits asks for a version that another writer stores meanwhile.
+func TestGetWaits(t *testing.T) {
+	db := open(t, placed(t, 1))
+	q := query{db: db, wait: time.Minute}
+	answers := make(chan error, 1)
+	go func() {
+		o, err := q.get(context.Background(), GetRequest{OrderID: "o0", MinVersion: 2})
+		if err == nil && (o.Version != 2 || o.Status != order.Paid) {
+			err = fmt.Errorf("got %+v", o)
+		}
+		answers <- err
+	}()
+	if err := db.Apply(t.Context(), events{}, events{paid(0)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answers; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := q.get(ctx, GetRequest{OrderID: "o0", MinVersion: 3}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
+func TestList(t *testing.T) {
+	q := query{db: open(t, placed(t, 60))}
+	if err := q.db.Apply(t.Context(), events{}, events{paid(4), paid(5)}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		body  string
+		want  string // the first and the last
+		count int
+		more  bool
+	}{
+		"nothing said":         {``, "o59 o10", 50, true},
+		"all":                  {`{"limit":500}`, "o59 o0", 60, false},
+		"exactly all":          {`{"limit":60}`, "o59 o0", 60, false},
+		"one":                  {`{"limit":1}`, "o59 o59", 1, true},
+		"of a customer":        {`{"customer_id":"c1"}`, "o59 o1", 30, false},
+		"of a status":          {`{"status":"Paid"}`, "o5 o4", 2, false},
+		"of both":              {`{"status":"Paid","customer_id":"c0"}`, "o4 o4", 1, false},
+		"of nobody":            {`{"customer_id":"nobody"}`, "", 0, false},
+		"from a cursor on":     {`{"limit":2,"cursor":"4"}`, "o2 o1", 2, true},
+		"from a cursor to end": {`{"limit":3,"cursor":"4"}`, "o2 o0", 3, false},
+	} {
+		p, err := New(q.db).Doors[1].(*function.Request).Prepare([]byte(c.body))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		answer, err := p.Answer(t.Context(), nil)
+		list, _ := answer.(List)
+		ends := ""
+		if n := len(list.Orders); n > 0 {
+			ends = list.Orders[0].ID + " " + list.Orders[n-1].ID
+		}
+		if err != nil || list.Orders == nil || len(list.Orders) != c.count || ends != c.want || (list.Cursor != "") != c.more {
+			t.Errorf("%s: %d orders, %q, cursor %q, %v", name, len(list.Orders), ends, list.Cursor, err)
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	h := append(placed(t, 2), paid(0))
+	got, err := answer(t, h, HistoryRequest{OrderID: "o0"})
+	if err != nil || len(got.Events) != 2 || got.NextVersion != 0 || got.Events[0].Cause != "request" || got.Events[1].Type != "paymentdebited" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, err := answer(t, h, HistoryRequest{OrderID: "x"}); err == nil {
+		t.Fatal("an unknown order has a history")
+	} else if code, field := refused(err); code != function.CodeNotFound || field != "order_id" {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int{"many": 10, "large": 300 << 10} {
+		long := placed(t, 1)
+		for v := uint64(2); v <= maxHistory+3; v++ {
+			long = append(long, function.Message{
+				Stream: order.Stream, Aggregate: "o0", Version: v, Position: v, Type: "tasted", Data: []byte(`"` + strings.Repeat("x", size) + `"`),
+			})
+		}
+		next, pages := uint64(0), 0
+		for seen := uint64(0); ; pages++ {
+			got, err := answer(t, long, HistoryRequest{OrderID: "o0", FromVersion: next})
+			if err != nil || len(got.Events) == 0 || pages > maxHistory {
+				t.Fatalf("%s: %d events, %v", name, len(got.Events), err)
+			}
+			total := 0
+			for _, e := range got.Events {
+				if seen++; e.Version != seen {
+					t.Fatalf("%s: version %d after %d", name, e.Version, seen-1)
+				}
+				total += len(e.Data)
+			}
+			if total > maxHistoryBytes || len(got.Events) > maxHistory {
+				t.Fatalf("%s: a page of %d events and %d bytes", name, len(got.Events), total)
+			}
+			if next = got.NextVersion; next == 0 {
+				if seen != maxHistory+3 {
+					t.Fatalf("%s: ends at %d", name, seen)
+				}
+				break
+			}
+		}
+		if pages == 0 {
+			t.Errorf("%s: came in one page", name)
+		}
+	}
+}
+
+func answer(t *testing.T, log function.Log, r HistoryRequest) (History, error) {
+	t.Helper()
+	return history(t.Context(), log, r)
+}
+
+// TestMalformed has requests as nobody should send them: each is a 400 that
+// names the field.
+func TestMalformed(t *testing.T) {
+	doors := map[string]*function.Request{}
+	for _, d := range New(orderdb.New()).Doors {
+		doors[d.Subject()] = d.(*function.Request)
+	}
+	for _, c := range []struct{ subject, body, field string }{
+		{"orders.get", ``, "order_id"}, {"orders.get", `{}`, "order_id"}, {"orders.get", `x`, "body"}, {"orders.get", `[]`, "body"},
+		{"orders.get", `{"order_id":""}`, "order_id"}, {"orders.get", `{"order_id":"a.b"}`, "order_id"}, {"orders.get", `{"order_id":">"}`, "order_id"},
+		{"orders.get", `{"order_id":1}`, "order_id"}, {"orders.get", `{"order_id":null}`, "order_id"}, {"orders.get", `{"id":"a"}`, "id"},
+		{"orders.get", `{"order_id":"a","min_version":-1}`, "min_version"}, {"orders.get", `{"order_id":"a","min_version":1.5}`, "min_version"},
+		{"orders.get", `{"order_id":"a","min_version":"1"}`, "min_version"}, {"orders.get", `{"order_id":"a","min_version":1e400}`, "min_version"},
+		{"orders.get", `{"order_id":"a","min_version":9007199254740993}`, "min_version"},
+		{"orders.list", `null x`, "body"}, {"orders.list", `{"limit":0}`, "limit"}, {"orders.list", `{"limit":501}`, "limit"}, {"orders.list", `{"limit":-1}`, "limit"},
+		{"orders.list", `{"limit":2.5}`, "limit"}, {"orders.list", `{"limit":"5"}`, "limit"}, {"orders.list", `{"limit":99999999999999999999}`, "limit"},
+		{"orders.list", `{"status":"paid"}`, "status"}, {"orders.list", `{"status":1}`, "status"}, {"orders.list", `{"status":"Paid' OR 1=1"}`, "status"},
+		{"orders.list", `{"customer_id":"*"}`, "customer_id"}, {"orders.list", `{"customer_id":{}}`, "customer_id"},
+		{"orders.list", `{"cursor":"-1"}`, "cursor"}, {"orders.list", `{"cursor":"\u0000"}`, "cursor"}, {"orders.list", `{"cursor":5}`, "cursor"},
+		{"orders.list", `{"cursor":"` + strings.Repeat("z", 10_000) + `"}`, "cursor"}, {"orders.list", `{"order_id":"a"}`, "order_id"},
+		{"orders.history", `{}`, "order_id"}, {"orders.history", `{"order_id":"a b"}`, "order_id"}, {"orders.history", `{"order_id":"a","order_id":"a"}`, "order_id"},
+		{"orders.history", `{"order_id":"a","from_version":-1}`, "from_version"}, {"orders.history", `{"order_id":"a","from_version":9007199254740993}`, "from_version"},
+	} {
+		_, err := doors[c.subject].Prepare([]byte(c.body))
+		if code, field := refused(err); code != function.CodeInvalid || field != c.field {
+			t.Errorf("%s %.80s: %v, want a refusal of %s", c.subject, c.body, err, c.field)
+		}
+	}
+}
