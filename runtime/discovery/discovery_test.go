@@ -4,14 +4,18 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -66,52 +70,104 @@ func facade(t *testing.T, announce func(address string)) func() {
 	return stop
 }
 
-// TestResolverFollows has a façade come late, go, and come again elsewhere.
-func TestResolverFollows(t *testing.T) {
+// site is a NATS server with a gRPC connection that is resolved over it.
+type site struct {
+	t    *testing.T
+	nc   *nats.Conn
+	conn *grpc.ClientConn
+}
+
+func newSite(t *testing.T) site {
+	t.Helper()
 	nc := natstest.Start(t).Connect()
 	conn, err := grpc.NewClient("nats:///eventstore", grpc.WithResolvers(discovery.Resolver(nc)), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	call := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-		return err
+	return site{t, nc, conn}
+}
+
+func (s site) call(options ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := healthpb.NewHealthClient(s.conn).Check(ctx, &healthpb.HealthCheckRequest{}, options...)
+	return err
+}
+
+func (s site) announce(address, host string) *discovery.Service {
+	s.t.Helper()
+	service, err := discovery.Announce(s.nc, discovery.Identity{Name: "eventstore", Release: "1.0.0", Metadata: map[string]string{
+		discovery.MetadataGRPC: address, discovery.MetadataHost: host,
+	}})
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	return service
+}
+
+func hostname(t *testing.T) string {
+	t.Helper()
 	name, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
-	announce := func(address, host string) *discovery.Service {
-		s, err := discovery.Announce(nc, discovery.Identity{Name: "eventstore", Release: "1.0.0", Metadata: map[string]string{
-			discovery.MetadataGRPC: address, discovery.MetadataHost: host,
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
+	return name
+}
+
+// TestResolverFollows has a façade come late, go, and come again elsewhere.
+func TestResolverFollows(t *testing.T) {
+	s := newSite(t)
+	here := hostname(t)
 	answered := make(chan error, 1)
-	go func() { answered <- call() }()      // waits: nobody is there
-	announce("127.0.0.1:1", "another-host") // another host's loopback is never tried
+	go func() { answered <- s.call(grpc.WaitForReady(true)) }() // waits: nobody is there
 	var service *discovery.Service
-	stop := facade(t, func(a string) { service = announce(a, name) })
+	stop := facade(t, func(a string) { service = s.announce(a, here) })
 	if err := <-answered; err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	service.Stop()
-	facade(t, func(a string) { announce(a, name) })
+	facade(t, func(a string) { s.announce(a, here) })
 	// A call that was on its way to the old one may be broken off; the event
 	// store's own client repeats it.
-	err = call()
+	var err error
 	for range 20 {
-		if err == nil {
+		if err = s.call(grpc.WaitForReady(true)); err == nil {
 			return
 		}
-		err = call()
 	}
 	t.Fatal(err)
+}
+
+// TestResolverPassesOverTheUnreachable: another host's loopback is never
+// tried, and though it answers first it does not hide who can be reached.
+func TestResolverPassesOverTheUnreachable(t *testing.T) {
+	s := newSite(t)
+	if err := s.call(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no eventstore answers") {
+		t.Fatalf("nobody there: %v", err)
+	}
+	s.announce("127.0.0.1:1", "another-host")
+	s.announce("0.0.0.0:1", hostname(t))
+	if found, err := discovery.Find(t.Context(), s.nc, "eventstore"); err != nil || len(found) != 2 {
+		t.Fatalf("the unreachable: %+v, %v", found, err)
+	}
+	facade(t, func(a string) { s.announce(a, hostname(t)) })
+	if err := s.call(grpc.WaitForReady(true)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestResolverSaysWhoCantBeReached(t *testing.T) {
+	s := newSite(t)
+	s.announce("127.0.0.1:1", "another-host")
+	if found, err := discovery.Find(t.Context(), s.nc, "eventstore"); err != nil || len(found) != 1 {
+		t.Fatalf("the unreachable: %+v, %v", found, err)
+	}
+	err := s.call()
+	for _, want := range []string{"127.0.0.1:1", "another-host", "GRPC_ADVERTISE"} {
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
 }

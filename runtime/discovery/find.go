@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -61,41 +62,66 @@ func Find(ctx context.Context, nc *nats.Conn, name string) ([]Instance, error) {
 
 // ask puts a question to all and gathers the answers until they stop coming.
 func ask[A any](ctx context.Context, nc *nats.Conn, verb micro.Verb, name string) ([]A, error) {
+	var all []A
+	for a, err := range answers[A](ctx, nc, verb, name) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// answers puts a question to all and yields each answer as it comes, until
+// they stop coming.
+func answers[A any](ctx context.Context, nc *nats.Conn, verb micro.Verb, name string) iter.Seq2[A, error] {
+	return func(yield func(A, error) bool) {
+		var none A
+		sub, err := question(nc, verb, name)
+		if err != nil {
+			yield(none, fmt.Errorf("ask for services: %w", err))
+			return
+		}
+		defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+		wait := answerWait
+		for range maxAnswers {
+			m, err := next(ctx, sub, wait)
+			switch {
+			case ctx.Err() != nil:
+				yield(none, fmt.Errorf("ask for services: %w", ctx.Err()))
+				return
+			case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
+				return
+			case err != nil:
+				yield(none, fmt.Errorf("ask for services: %w", err))
+				return
+			}
+			var a A
+			if json.Unmarshal(m.Data, &a) == nil { // anyone may answer; nonsense is passed over
+				if !yield(a, nil) {
+					return
+				}
+			}
+			wait = answerGap
+		}
+	}
+}
+
+func question(nc *nats.Conn, verb micro.Verb, name string) (*nats.Subscription, error) {
 	subject, err := micro.ControlSubject(verb, name, "")
 	if err != nil {
-		return nil, fmt.Errorf("ask for services: %w", err)
+		return nil, err
 	}
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return nil, fmt.Errorf("ask for services: %w", err)
+		return nil, err
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	if err := nc.PublishRequest(subject, inbox, nil); err != nil {
-		return nil, fmt.Errorf("ask for services: %w", err)
+		_ = sub.Unsubscribe() // fails only on a closed connection
+		return nil, err
 	}
-	var answers []A
-	wait := answerWait
-	for len(answers) < maxAnswers {
-		m, err := next(ctx, sub, wait)
-		switch {
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("ask for services: %w", ctx.Err())
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
-			return answers, nil
-		case err != nil:
-			return nil, fmt.Errorf("ask for services: %w", err)
-		}
-		if len(m.Data) == 0 && m.Header.Get("Status") != "" {
-			return answers, nil // no responders
-		}
-		var a A
-		if json.Unmarshal(m.Data, &a) == nil { // anyone may answer; nonsense is passed over
-			answers = append(answers, a)
-		}
-		wait = answerGap
-	}
-	return answers, nil
+	return sub, nil
 }
 
 func next(ctx context.Context, sub *nats.Subscription, wait time.Duration) (*nats.Msg, error) {

@@ -2,12 +2,13 @@ package discovery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -104,38 +105,41 @@ func (w *watch) look(ctx context.Context) {
 		return
 	}
 	infos, err := ask[micro.Info](ctx, w.nc, micro.InfoVerb, w.service)
-	if err != nil {
-		return
+	if err == nil {
+		w.tell(infos)
 	}
-	w.tell(infos)
 }
 
-// lookFirst is content with the first answer: the rest come with the next look.
+// lookFirst is content with the first answer that can be reached: the rest
+// come with the next look.
 func (w *watch) lookFirst(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
-	defer cancel()
-	subject, err := micro.ControlSubject(micro.InfoVerb, w.service, "")
-	if err != nil {
-		w.cc.ReportError(err)
+	var unreachable []string
+	for info, err := range answers[micro.Info](ctx, w.nc, micro.InfoVerb, w.service) {
+		if err != nil {
+			break // said below: nobody answers
+		}
+		if w.reachable(info) {
+			w.tell([]micro.Info{info})
+			return
+		}
+		unreachable = append(unreachable, fmt.Sprintf("%q on host %q", info.Metadata[MetadataGRPC], info.Metadata[MetadataHost]))
+	}
+	if ctx.Err() != nil {
+		return // closed
+	}
+	if len(unreachable) == 0 {
+		w.cc.ReportError(fmt.Errorf("no %s answers on NATS; start one with: waybill run %s", w.service, w.service))
 		return
 	}
-	m, err := w.nc.RequestWithContext(ctx, subject, nil)
-	if err != nil {
-		w.cc.ReportError(errors.New("no event store answers on NATS; start one with: waybill run eventstore"))
-		return
-	}
-	var info micro.Info
-	if json.Unmarshal(m.Data, &info) == nil {
-		w.tell([]micro.Info{info})
-	}
+	w.cc.ReportError(fmt.Errorf("%s answers with addresses that can't be reached from here, %s: set GRPC_ADVERTISE there",
+		w.service, strings.Join(unreachable, ", ")))
 }
 
 func (w *watch) tell(infos []micro.Info) {
 	var addresses []string
 	for _, info := range infos {
-		address := info.Metadata[MetadataGRPC]
-		if reachable(address, info.Metadata[MetadataHost] == w.host) {
-			addresses = append(addresses, address)
+		if w.reachable(info) {
+			addresses = append(addresses, info.Metadata[MetadataGRPC])
 		}
 	}
 	slices.Sort(addresses)
@@ -150,6 +154,10 @@ func (w *watch) tell(infos []micro.Info) {
 	}
 	// The error asks for another look, which comes anyway.
 	_ = w.cc.UpdateState(state)
+}
+
+func (w *watch) reachable(info micro.Info) bool {
+	return reachable(info.Metadata[MetadataGRPC], info.Metadata[MetadataHost] == w.host)
 }
 
 // reachable tells whether an address is worth a try from here: another host's
