@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
@@ -41,13 +42,24 @@ const serviceConfig = `{
 }`
 
 // Client is an event store behind a façade. It implements eventstore.Store.
+//
+// A call waits for a façade until its context ends; without a deadline, 30
+// seconds. When that is over and no façade was reached, the error is
+// eventstore.ErrUnavailable, and the context's too.
 type Client struct {
-	conns []*grpc.ClientConn
-	stubs []pb.EventStoreClient
+	links []link
 	next  atomic.Uint32
+	// timeout bounds a call whose context has no deadline.
+	timeout time.Duration
 }
 
 var _ eventstore.Store = (*Client)(nil)
+
+// link is one connection, and the calls on it.
+type link struct {
+	pb.EventStoreClient
+	conn *grpc.ClientConn
+}
 
 // Dial makes a client of the façades at target: host:port, or what a resolver
 // among the options knows. It does not wait for a connection: while there is
@@ -60,37 +72,68 @@ func Dial(target string, opts ...grpc.DialOption) (*Client, error) {
 		grpc.WithConnectParams(connectParams),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 	}, opts...)
-	c := &Client{}
+	c := &Client{timeout: callTimeout}
 	for range connections {
 		conn, err := grpc.NewClient(target, opts...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("dial event store %q: %w", target, err), c.Close())
 		}
-		c.conns = append(c.conns, conn)
-		c.stubs = append(c.stubs, pb.NewEventStoreClient(conn))
+		c.links = append(c.links, link{pb.NewEventStoreClient(conn), conn})
 	}
 	return c, nil
 }
 
-// Close breaks off what is under way.
+// Close breaks off what is under way; it ends with ErrUnavailable, as do calls
+// that come later.
 func (c *Client) Close() error {
 	var errs []error
-	for _, conn := range c.conns {
-		errs = append(errs, conn.Close())
+	for _, l := range c.links {
+		errs = append(errs, l.conn.Close())
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Client) stub() pb.EventStoreClient {
-	return c.stubs[c.next.Add(1)%connections]
+func (c *Client) link() link {
+	return c.links[c.next.Add(1)%connections]
 }
 
 // bound gives a call without a deadline one.
-func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, callTimeout)
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// failure makes the contract's error of a call's: ctx is its caller's.
+//
+// A context that ended tells nothing of the one that ended it. Where that was
+// no wish of the caller's but a façade that is away, went away or kept silent,
+// the error is ErrUnavailable, so that the caller keeps its work and tries
+// again instead of counting a failure.
+func (l link) failure(ctx context.Context, what string, err error) error {
+	err = fromStatus(what, err)
+	_, bounded := ctx.Deadline()
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
+		return fmt.Errorf("%s: %w: broken off", what, eventstore.ErrUnavailable)
+	case errors.Is(err, context.DeadlineExceeded) && !bounded:
+		return fmt.Errorf("%w: %w: no answer in time", eventstore.ErrUnavailable, err)
+	case errors.Is(err, context.DeadlineExceeded) && l.conn.GetState() != connectivity.Ready:
+		return fmt.Errorf("%w: %w: no façade reached", eventstore.ErrUnavailable, err)
+	default:
+		return err
+	}
+}
+
+// answered reads events from an answer. That they can't be read is not the
+// request's fault, and no InvalidError.
+func answered(what string, events []*pb.Event) ([]eventstore.Event, error) {
+	out, invalid := fromProto(events)
+	if invalid != nil {
+		return nil, fmt.Errorf("%s: read answer: %s", what, invalid.Error())
+	}
+	return out, nil
 }
 
 // Append implements eventstore.Store.
@@ -98,17 +141,18 @@ func (c *Client) Append(ctx context.Context, a eventstore.Append) (eventstore.Ap
 	if err := a.Check(); err != nil {
 		return eventstore.Appended{}, err
 	}
-	ctx, cancel := bound(ctx)
+	what, l := "append to "+a.Stream, c.link()
+	bounded, cancel := c.bound(ctx)
 	defer cancel()
-	reply, err := c.stub().Append(ctx, &pb.AppendRequest{
+	reply, err := l.Append(bounded, &pb.AppendRequest{
 		Stream: a.Stream, Aggregate: a.Aggregate, ExpectedVersion: int64(a.Expected), Events: toProto(a.Events),
 	})
 	if err != nil {
-		return eventstore.Appended{}, fromStatus("append to "+a.Stream, err)
+		return eventstore.Appended{}, l.failure(ctx, what, err)
 	}
-	events, err := fromProto(reply.GetEvents())
+	events, err := answered(what, reply.GetEvents())
 	if err != nil {
-		return eventstore.Appended{}, fmt.Errorf("append to %s: read answer: %w", a.Stream, err)
+		return eventstore.Appended{}, err
 	}
 	return eventstore.Appended{Events: events, Duplicate: reply.GetDuplicate()}, nil
 }
@@ -165,20 +209,17 @@ func (c *Client) behind(ctx context.Context, r eventstore.AggregateRead, n int) 
 }
 
 func (c *Client) page(ctx context.Context, r eventstore.AggregateRead) ([]eventstore.Event, bool, error) {
-	ctx, cancel := bound(ctx)
+	what, l := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate), c.link()
+	bounded, cancel := c.bound(ctx)
 	defer cancel()
-	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
-	reply, err := c.stub().ReadAggregate(ctx, &pb.ReadAggregateRequest{
+	reply, err := l.ReadAggregate(bounded, &pb.ReadAggregateRequest{
 		Stream: r.Stream, Aggregate: r.Aggregate, FromVersion: r.From, Last: uint32(r.Last), //nolint:gosec // checked
 	})
 	if err != nil {
-		return nil, false, fromStatus(what, err)
+		return nil, false, l.failure(ctx, what, err)
 	}
-	events, err := fromProto(reply.GetEvents())
-	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", what, err)
-	}
-	return events, reply.GetMore(), nil
+	events, err := answered(what, reply.GetEvents())
+	return events, reply.GetMore(), err
 }
 
 // ReadStream implements eventstore.Store. A stream that breaks off is taken up
@@ -209,17 +250,17 @@ func (c *Client) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.S
 }
 
 func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield func(eventstore.Event, error) bool) (got int, stopped bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	what, l := "read "+r.Stream, c.link()
+	watched, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Between two messages no more may pass than a call may take.
-	watchdog := time.AfterFunc(callTimeout, cancel)
+	watchdog := time.AfterFunc(c.timeout, cancel)
 	defer watchdog.Stop()
-	what := "read " + r.Stream
-	stream, err := c.stub().ReadStream(ctx, &pb.ReadStreamRequest{
+	stream, err := l.ReadStream(watched, &pb.ReadStreamRequest{
 		Stream: r.Stream, FromPosition: r.From, Limit: uint64(r.Limit), //nolint:gosec // checked
 	})
 	if err != nil {
-		return 0, false, fromStatus(what, err)
+		return 0, false, l.failure(ctx, what, err)
 	}
 	for {
 		reply, err := stream.Recv()
@@ -227,11 +268,11 @@ func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield fu
 			return got, false, nil
 		}
 		if err != nil {
-			return got, false, fromStatus(what, err)
+			return got, false, l.failure(ctx, what, err)
 		}
-		events, err := fromProto(reply.GetEvents())
+		events, err := answered(what, reply.GetEvents())
 		if err != nil {
-			return got, false, fmt.Errorf("%s: %w", what, err)
+			return got, false, err
 		}
 		watchdog.Stop() // the reader may take its time
 		for _, e := range events {
@@ -240,6 +281,6 @@ func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield fu
 			}
 			got++
 		}
-		watchdog.Reset(callTimeout)
+		watchdog.Reset(c.timeout)
 	}
 }

@@ -29,7 +29,7 @@ func toProto(events []eventstore.Event) []*pb.Event {
 }
 
 // fromProto reads events from the wire. An error names the field.
-func fromProto(events []*pb.Event) ([]eventstore.Event, error) {
+func fromProto(events []*pb.Event) ([]eventstore.Event, *eventstore.InvalidError) {
 	out := make([]eventstore.Event, len(events))
 	for i, p := range events {
 		var at time.Time

@@ -115,6 +115,9 @@ func fromStatus(what string, err error) error {
 }
 
 func fromInfo(info *errdetails.ErrorInfo) error {
+	if info.GetDomain() != domain {
+		return nil // a proxy's, say
+	}
 	m := info.GetMetadata()
 	switch info.GetReason() {
 	case reasonConflict:
