@@ -9,10 +9,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/waybill-go/waybill/eventstore"
 	pb "github.com/waybill-go/waybill/proto/eventstore/v1"
@@ -51,6 +55,8 @@ type Client struct {
 	next  atomic.Uint32
 	// timeout bounds a call whose context has no deadline.
 	timeout time.Duration
+	// endLife ends the pipes.
+	endLife context.CancelFunc
 }
 
 var _ eventstore.Store = (*Client)(nil)
@@ -59,6 +65,7 @@ var _ eventstore.Store = (*Client)(nil)
 type link struct {
 	pb.EventStoreClient
 	conn *grpc.ClientConn
+	pipe *pipe
 }
 
 // Dial makes a client of the façades at target: host:port, or what a resolver
@@ -72,13 +79,15 @@ func Dial(target string, opts ...grpc.DialOption) (*Client, error) {
 		grpc.WithConnectParams(connectParams),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 	}, opts...)
-	c := &Client{timeout: callTimeout}
+	life, endLife := context.WithCancel(context.Background())
+	c := &Client{timeout: callTimeout, endLife: endLife}
 	for range connections {
 		conn, err := grpc.NewClient(target, opts...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("dial event store %q: %w", target, err), c.Close())
 		}
-		c.links = append(c.links, link{pb.NewEventStoreClient(conn), conn})
+		stub := pb.NewEventStoreClient(conn)
+		c.links = append(c.links, link{stub, conn, newPipe(life, stub, conn)})
 	}
 	return c, nil
 }
@@ -86,9 +95,11 @@ func Dial(target string, opts ...grpc.DialOption) (*Client, error) {
 // Close breaks off what is under way; it ends with ErrUnavailable, as do calls
 // that come later.
 func (c *Client) Close() error {
+	c.endLife()
 	var errs []error
 	for _, l := range c.links {
 		errs = append(errs, l.conn.Close())
+		l.pipe.wait()
 	}
 	return errors.Join(errs...)
 }
@@ -136,7 +147,8 @@ func answered(what string, events []*pb.Event) ([]eventstore.Event, error) {
 	return out, nil
 }
 
-// Append implements eventstore.Store.
+// Append implements eventstore.Store. It goes through the pipe, and where that
+// has no answer by a call of its own, which waits for a façade, and repeats.
 func (c *Client) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
 	if err := a.Check(); err != nil {
 		return eventstore.Appended{}, err
@@ -144,17 +156,57 @@ func (c *Client) Append(ctx context.Context, a eventstore.Append) (eventstore.Ap
 	what, l := "append to "+a.Stream, c.link()
 	bounded, cancel := c.bound(ctx)
 	defer cancel()
-	reply, err := l.Append(bounded, &pb.AppendRequest{
-		Stream: a.Stream, Aggregate: a.Aggregate, ExpectedVersion: int64(a.Expected), Events: toProto(a.Events),
-	})
+	events := a.Stamp(time.Now())
+	req := &pb.AppendRequest{
+		Stream: a.Stream, Aggregate: a.Aggregate, ExpectedVersion: int64(a.Expected), Events: toProto(events),
+	}
+	done, err := l.appendPiped(bounded, what, req, events)
+	if errors.Is(err, errPipe) || status.Code(err) == codes.Unavailable {
+		done, err = l.appendCall(bounded, what, req)
+	}
 	if err != nil {
 		return eventstore.Appended{}, l.failure(ctx, what, err)
 	}
-	events, err := answered(what, reply.GetEvents())
+	return done, nil
+}
+
+// appendPiped fills in where the events are, which is all that is answered of
+// an append that is stored now.
+func (l link) appendPiped(ctx context.Context, what string, req *pb.AppendRequest, events []eventstore.Event) (eventstore.Appended, error) {
+	outcome, err := l.pipe.append(ctx, req)
 	if err != nil {
 		return eventstore.Appended{}, err
 	}
-	return eventstore.Appended{Events: events, Duplicate: reply.GetDuplicate()}, nil
+	switch r := outcome.GetResult().(type) {
+	case *pb.AppendManyResponse_Outcome_Stored:
+		for i := range events {
+			events[i].Version = r.Stored.GetFirstVersion() + uint64(i)
+			events[i].Position = r.Stored.GetFirstPosition() + uint64(i)
+			events[i].Data = []byte(req.Events[i].Data) // the caller's own may be used again
+		}
+		return eventstore.Appended{Events: events}, nil
+	case *pb.AppendManyResponse_Outcome_Repeated:
+		return answeredAppend(what, r.Repeated)
+	case *pb.AppendManyResponse_Outcome_Status:
+		var st spb.Status
+		if err := proto.Unmarshal(r.Status, &st); err == nil && st.GetCode() != int32(codes.OK) {
+			return eventstore.Appended{}, status.ErrorProto(&st)
+		}
+	}
+	return eventstore.Appended{}, fmt.Errorf("%s: read answer: it has no outcome", what)
+}
+
+func (l link) appendCall(ctx context.Context, what string, req *pb.AppendRequest) (eventstore.Appended, error) {
+	reply, err := l.Append(ctx, req)
+	if err != nil {
+		return eventstore.Appended{}, err
+	}
+	return answeredAppend(what, reply)
+}
+
+func answeredAppend(what string, reply *pb.AppendResponse) (eventstore.Appended, error) {
+	events, err := answered(what, reply.GetEvents())
+	return eventstore.Appended{Events: events, Duplicate: reply.GetDuplicate()}, err
 }
 
 // ReadAggregate implements eventstore.Store.

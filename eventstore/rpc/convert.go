@@ -13,17 +13,17 @@ import (
 
 func toProto(events []eventstore.Event) []*pb.Event {
 	out := make([]*pb.Event, len(events))
-	for i, e := range events {
-		p := &pb.Event{
+	for i := range events {
+		e := &events[i]
+		out[i] = &pb.Event{
 			Stream: e.Stream, Position: e.Position, Aggregate: e.Aggregate, Version: e.Version,
 			Id: e.ID, Type: e.Type, Schema: uint32(e.Schema), //nolint:gosec // checked
 			Source: e.Source, CausationId: e.CausationID, CorrelationId: e.CorrelationID,
 			Traceparent: e.Traceparent, Data: string(e.Data),
 		}
 		if !e.Time.IsZero() {
-			p.Time = timestamppb.New(e.Time)
+			out[i].Time = timestamppb.New(e.Time)
 		}
-		out[i] = p
 	}
 	return out
 }

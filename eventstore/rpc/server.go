@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,9 +33,6 @@ const (
 	maxStreams = 4096 // calls at once on one connection
 	pageEvents = 500
 	pageBytes  = 1 << 20
-	// workers are goroutines kept for calls: their stacks have grown already.
-	// Calls beyond them get a goroutine each.
-	workers = 64
 	// A caller's host that vanished is noticed within these two together, so
 	// that its reads don't linger.
 	idleTime  = time.Minute
@@ -48,6 +46,9 @@ type Server struct {
 	log    *slog.Logger
 	grpc   *grpc.Server
 	health *health.Server
+
+	stop     sync.Once
+	stopping chan struct{} // closed by Stop: calls of AppendMany come to their end
 }
 
 // NewServer makes the façade of a store, with gRPC's health and reflection
@@ -56,9 +57,9 @@ func NewServer(store eventstore.Store, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{store: store, log: log, health: health.NewServer()}
+	s := &Server{store: store, log: log, health: health.NewServer(), stopping: make(chan struct{})}
 	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.NumStreamWorkers(workers),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idleTime, Timeout: idleGrace}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
@@ -82,6 +83,7 @@ func (s *Server) Serve(l net.Listener) error {
 // broken off because ctx ended.
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
+	s.stop.Do(func() { close(s.stopping) })
 	done := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(done) }()
 	select {
@@ -128,18 +130,26 @@ func (s *Server) outcome(method string, panicked any, err error) error {
 
 // Append implements the service.
 func (s *Server) Append(ctx context.Context, req *pb.AppendRequest) (*pb.AppendResponse, error) {
-	events, invalid := fromProto(req.GetEvents())
-	if invalid != nil {
-		return nil, invalid
-	}
-	done, err := s.store.Append(ctx, eventstore.Append{
-		Stream: req.GetStream(), Aggregate: req.GetAggregate(),
-		Expected: eventstore.Expected(req.GetExpectedVersion()), Events: events,
-	})
+	done, err := s.append(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AppendResponse{Events: toProto(done.Events), Duplicate: done.Duplicate}, nil
+	return appended(done), nil
+}
+
+func (s *Server) append(ctx context.Context, req *pb.AppendRequest) (eventstore.Appended, error) {
+	events, invalid := fromProto(req.GetEvents())
+	if invalid != nil {
+		return eventstore.Appended{}, invalid
+	}
+	return s.store.Append(ctx, eventstore.Append{
+		Stream: req.GetStream(), Aggregate: req.GetAggregate(),
+		Expected: eventstore.Expected(req.GetExpectedVersion()), Events: events,
+	})
+}
+
+func appended(done eventstore.Appended) *pb.AppendResponse {
+	return &pb.AppendResponse{Events: toProto(done.Events), Duplicate: done.Duplicate}
 }
 
 // ReadAggregate implements the service.

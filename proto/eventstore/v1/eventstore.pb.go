@@ -16,6 +16,7 @@ package eventstorev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -307,6 +308,94 @@ func (x *AppendResponse) GetDuplicate() bool {
 	return false
 }
 
+type AppendManyRequest struct {
+	state         protoimpl.MessageState        `protogen:"open.v1"`
+	Appends       []*AppendManyRequest_Numbered `protobuf:"bytes,1,rep,name=appends,proto3" json:"appends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendManyRequest) Reset() {
+	*x = AppendManyRequest{}
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendManyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendManyRequest) ProtoMessage() {}
+
+func (x *AppendManyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendManyRequest.ProtoReflect.Descriptor instead.
+func (*AppendManyRequest) Descriptor() ([]byte, []int) {
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AppendManyRequest) GetAppends() []*AppendManyRequest_Numbered {
+	if x != nil {
+		return x.Appends
+	}
+	return nil
+}
+
+type AppendManyResponse struct {
+	state         protoimpl.MessageState        `protogen:"open.v1"`
+	Outcomes      []*AppendManyResponse_Outcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendManyResponse) Reset() {
+	*x = AppendManyResponse{}
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendManyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendManyResponse) ProtoMessage() {}
+
+func (x *AppendManyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendManyResponse.ProtoReflect.Descriptor instead.
+func (*AppendManyResponse) Descriptor() ([]byte, []int) {
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AppendManyResponse) GetOutcomes() []*AppendManyResponse_Outcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
 type ReadAggregateRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Stream    string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
@@ -321,7 +410,7 @@ type ReadAggregateRequest struct {
 
 func (x *ReadAggregateRequest) Reset() {
 	*x = ReadAggregateRequest{}
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[3]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +422,7 @@ func (x *ReadAggregateRequest) String() string {
 func (*ReadAggregateRequest) ProtoMessage() {}
 
 func (x *ReadAggregateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[3]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +435,7 @@ func (x *ReadAggregateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadAggregateRequest.ProtoReflect.Descriptor instead.
 func (*ReadAggregateRequest) Descriptor() ([]byte, []int) {
-	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{3}
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReadAggregateRequest) GetStream() string {
@@ -389,7 +478,7 @@ type ReadAggregateResponse struct {
 
 func (x *ReadAggregateResponse) Reset() {
 	*x = ReadAggregateResponse{}
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[4]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +490,7 @@ func (x *ReadAggregateResponse) String() string {
 func (*ReadAggregateResponse) ProtoMessage() {}
 
 func (x *ReadAggregateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[4]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +503,7 @@ func (x *ReadAggregateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadAggregateResponse.ProtoReflect.Descriptor instead.
 func (*ReadAggregateResponse) Descriptor() ([]byte, []int) {
-	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{4}
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReadAggregateResponse) GetEvents() []*Event {
@@ -444,7 +533,7 @@ type ReadStreamRequest struct {
 
 func (x *ReadStreamRequest) Reset() {
 	*x = ReadStreamRequest{}
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[5]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +545,7 @@ func (x *ReadStreamRequest) String() string {
 func (*ReadStreamRequest) ProtoMessage() {}
 
 func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[5]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +558,7 @@ func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStreamRequest.ProtoReflect.Descriptor instead.
 func (*ReadStreamRequest) Descriptor() ([]byte, []int) {
-	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{5}
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReadStreamRequest) GetStream() string {
@@ -503,7 +592,7 @@ type ReadStreamResponse struct {
 
 func (x *ReadStreamResponse) Reset() {
 	*x = ReadStreamResponse{}
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[6]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +604,7 @@ func (x *ReadStreamResponse) String() string {
 func (*ReadStreamResponse) ProtoMessage() {}
 
 func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_eventstore_v1_eventstore_proto_msgTypes[6]
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +617,7 @@ func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStreamResponse.ProtoReflect.Descriptor instead.
 func (*ReadStreamResponse) Descriptor() ([]byte, []int) {
-	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{6}
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReadStreamResponse) GetEvents() []*Event {
@@ -538,11 +627,238 @@ func (x *ReadStreamResponse) GetEvents() []*Event {
 	return nil
 }
 
+type AppendManyRequest_Numbered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Comes back with the outcome. The caller makes it, and has no two
+	// unanswered appends of one number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Its events have a time and a schema.
+	Append *AppendRequest `protobuf:"bytes,2,opt,name=append,proto3" json:"append,omitempty"`
+	// How long the outcome is waited for; no bound if left out.
+	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendManyRequest_Numbered) Reset() {
+	*x = AppendManyRequest_Numbered{}
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendManyRequest_Numbered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendManyRequest_Numbered) ProtoMessage() {}
+
+func (x *AppendManyRequest_Numbered) ProtoReflect() protoreflect.Message {
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendManyRequest_Numbered.ProtoReflect.Descriptor instead.
+func (*AppendManyRequest_Numbered) Descriptor() ([]byte, []int) {
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *AppendManyRequest_Numbered) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AppendManyRequest_Numbered) GetAppend() *AppendRequest {
+	if x != nil {
+		return x.Append
+	}
+	return nil
+}
+
+func (x *AppendManyRequest_Numbered) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Stored is where the append's first event is; the others follow it. Their
+// content is as it was sent.
+type AppendManyResponse_Stored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FirstVersion  uint64                 `protobuf:"varint,1,opt,name=first_version,json=firstVersion,proto3" json:"first_version,omitempty"`
+	FirstPosition uint64                 `protobuf:"varint,2,opt,name=first_position,json=firstPosition,proto3" json:"first_position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendManyResponse_Stored) Reset() {
+	*x = AppendManyResponse_Stored{}
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendManyResponse_Stored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendManyResponse_Stored) ProtoMessage() {}
+
+func (x *AppendManyResponse_Stored) ProtoReflect() protoreflect.Message {
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendManyResponse_Stored.ProtoReflect.Descriptor instead.
+func (*AppendManyResponse_Stored) Descriptor() ([]byte, []int) {
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *AppendManyResponse_Stored) GetFirstVersion() uint64 {
+	if x != nil {
+		return x.FirstVersion
+	}
+	return 0
+}
+
+func (x *AppendManyResponse_Stored) GetFirstPosition() uint64 {
+	if x != nil {
+		return x.FirstPosition
+	}
+	return 0
+}
+
+type AppendManyResponse_Outcome struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Types that are valid to be assigned to Result:
+	//
+	//	*AppendManyResponse_Outcome_Stored
+	//	*AppendManyResponse_Outcome_Repeated
+	//	*AppendManyResponse_Outcome_Status
+	Result        isAppendManyResponse_Outcome_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendManyResponse_Outcome) Reset() {
+	*x = AppendManyResponse_Outcome{}
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendManyResponse_Outcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendManyResponse_Outcome) ProtoMessage() {}
+
+func (x *AppendManyResponse_Outcome) ProtoReflect() protoreflect.Message {
+	mi := &file_eventstore_v1_eventstore_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendManyResponse_Outcome.ProtoReflect.Descriptor instead.
+func (*AppendManyResponse_Outcome) Descriptor() ([]byte, []int) {
+	return file_eventstore_v1_eventstore_proto_rawDescGZIP(), []int{4, 1}
+}
+
+func (x *AppendManyResponse_Outcome) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AppendManyResponse_Outcome) GetResult() isAppendManyResponse_Outcome_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *AppendManyResponse_Outcome) GetStored() *AppendManyResponse_Stored {
+	if x != nil {
+		if x, ok := x.Result.(*AppendManyResponse_Outcome_Stored); ok {
+			return x.Stored
+		}
+	}
+	return nil
+}
+
+func (x *AppendManyResponse_Outcome) GetRepeated() *AppendResponse {
+	if x != nil {
+		if x, ok := x.Result.(*AppendManyResponse_Outcome_Repeated); ok {
+			return x.Repeated
+		}
+	}
+	return nil
+}
+
+func (x *AppendManyResponse_Outcome) GetStatus() []byte {
+	if x != nil {
+		if x, ok := x.Result.(*AppendManyResponse_Outcome_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
+type isAppendManyResponse_Outcome_Result interface {
+	isAppendManyResponse_Outcome_Result()
+}
+
+type AppendManyResponse_Outcome_Stored struct {
+	// Stored now.
+	Stored *AppendManyResponse_Stored `protobuf:"bytes,2,opt,name=stored,proto3,oneof"`
+}
+
+type AppendManyResponse_Outcome_Repeated struct {
+	// Stored before.
+	Repeated *AppendResponse `protobuf:"bytes,3,opt,name=repeated,proto3,oneof"`
+}
+
+type AppendManyResponse_Outcome_Status struct {
+	// A google.rpc.Status, serialized: what Append would have failed with.
+	Status []byte `protobuf:"bytes,4,opt,name=status,proto3,oneof"`
+}
+
+func (*AppendManyResponse_Outcome_Stored) isAppendManyResponse_Outcome_Result() {}
+
+func (*AppendManyResponse_Outcome_Repeated) isAppendManyResponse_Outcome_Result() {}
+
+func (*AppendManyResponse_Outcome_Status) isAppendManyResponse_Outcome_Result() {}
+
 var File_eventstore_v1_eventstore_proto protoreflect.FileDescriptor
 
 const file_eventstore_v1_eventstore_proto_rawDesc = "" +
 	"\n" +
-	"\x1eeventstore/v1/eventstore.proto\x12\x15waybill.eventstore.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n" +
+	"\x1eeventstore/v1/eventstore.proto\x12\x15waybill.eventstore.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n" +
 	"\x05Event\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1c\n" +
@@ -565,7 +881,24 @@ const file_eventstore_v1_eventstore_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events\"d\n" +
 	"\x0eAppendResponse\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events\x12\x1c\n" +
-	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"\x83\x01\n" +
+	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"\xf8\x01\n" +
+	"\x11AppendManyRequest\x12K\n" +
+	"\aappends\x18\x01 \x03(\v21.waybill.eventstore.v1.AppendManyRequest.NumberedR\aappends\x1a\x95\x01\n" +
+	"\bNumbered\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12<\n" +
+	"\x06append\x18\x02 \x01(\v2$.waybill.eventstore.v1.AppendRequestR\x06append\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x92\x03\n" +
+	"\x12AppendManyResponse\x12M\n" +
+	"\boutcomes\x18\x01 \x03(\v21.waybill.eventstore.v1.AppendManyResponse.OutcomeR\boutcomes\x1aT\n" +
+	"\x06Stored\x12#\n" +
+	"\rfirst_version\x18\x01 \x01(\x04R\ffirstVersion\x12%\n" +
+	"\x0efirst_position\x18\x02 \x01(\x04R\rfirstPosition\x1a\xd6\x01\n" +
+	"\aOutcome\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12J\n" +
+	"\x06stored\x18\x02 \x01(\v20.waybill.eventstore.v1.AppendManyResponse.StoredH\x00R\x06stored\x12C\n" +
+	"\brepeated\x18\x03 \x01(\v2%.waybill.eventstore.v1.AppendResponseH\x00R\brepeated\x12\x18\n" +
+	"\x06status\x18\x04 \x01(\fH\x00R\x06statusB\b\n" +
+	"\x06result\"\x83\x01\n" +
 	"\x14ReadAggregateRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1c\n" +
 	"\taggregate\x18\x02 \x01(\tR\taggregate\x12!\n" +
@@ -579,10 +912,12 @@ const file_eventstore_v1_eventstore_proto_rawDesc = "" +
 	"\rfrom_position\x18\x02 \x01(\x04R\ffromPosition\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x04R\x05limit\"J\n" +
 	"\x12ReadStreamResponse\x124\n" +
-	"\x06events\x18\x01 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events2\xb4\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events2\x9b\x03\n" +
 	"\n" +
 	"EventStore\x12U\n" +
-	"\x06Append\x12$.waybill.eventstore.v1.AppendRequest\x1a%.waybill.eventstore.v1.AppendResponse\x12j\n" +
+	"\x06Append\x12$.waybill.eventstore.v1.AppendRequest\x1a%.waybill.eventstore.v1.AppendResponse\x12e\n" +
+	"\n" +
+	"AppendMany\x12(.waybill.eventstore.v1.AppendManyRequest\x1a).waybill.eventstore.v1.AppendManyResponse(\x010\x01\x12j\n" +
 	"\rReadAggregate\x12+.waybill.eventstore.v1.ReadAggregateRequest\x1a,.waybill.eventstore.v1.ReadAggregateResponse\x12c\n" +
 	"\n" +
 	"ReadStream\x12(.waybill.eventstore.v1.ReadStreamRequest\x1a).waybill.eventstore.v1.ReadStreamResponse0\x01B@Z>github.com/waybill-go/waybill/proto/eventstore/v1;eventstorev1b\x06proto3"
@@ -599,34 +934,48 @@ func file_eventstore_v1_eventstore_proto_rawDescGZIP() []byte {
 	return file_eventstore_v1_eventstore_proto_rawDescData
 }
 
-var file_eventstore_v1_eventstore_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_eventstore_v1_eventstore_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_eventstore_v1_eventstore_proto_goTypes = []any{
-	(*Event)(nil),                 // 0: waybill.eventstore.v1.Event
-	(*AppendRequest)(nil),         // 1: waybill.eventstore.v1.AppendRequest
-	(*AppendResponse)(nil),        // 2: waybill.eventstore.v1.AppendResponse
-	(*ReadAggregateRequest)(nil),  // 3: waybill.eventstore.v1.ReadAggregateRequest
-	(*ReadAggregateResponse)(nil), // 4: waybill.eventstore.v1.ReadAggregateResponse
-	(*ReadStreamRequest)(nil),     // 5: waybill.eventstore.v1.ReadStreamRequest
-	(*ReadStreamResponse)(nil),    // 6: waybill.eventstore.v1.ReadStreamResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Event)(nil),                      // 0: waybill.eventstore.v1.Event
+	(*AppendRequest)(nil),              // 1: waybill.eventstore.v1.AppendRequest
+	(*AppendResponse)(nil),             // 2: waybill.eventstore.v1.AppendResponse
+	(*AppendManyRequest)(nil),          // 3: waybill.eventstore.v1.AppendManyRequest
+	(*AppendManyResponse)(nil),         // 4: waybill.eventstore.v1.AppendManyResponse
+	(*ReadAggregateRequest)(nil),       // 5: waybill.eventstore.v1.ReadAggregateRequest
+	(*ReadAggregateResponse)(nil),      // 6: waybill.eventstore.v1.ReadAggregateResponse
+	(*ReadStreamRequest)(nil),          // 7: waybill.eventstore.v1.ReadStreamRequest
+	(*ReadStreamResponse)(nil),         // 8: waybill.eventstore.v1.ReadStreamResponse
+	(*AppendManyRequest_Numbered)(nil), // 9: waybill.eventstore.v1.AppendManyRequest.Numbered
+	(*AppendManyResponse_Stored)(nil),  // 10: waybill.eventstore.v1.AppendManyResponse.Stored
+	(*AppendManyResponse_Outcome)(nil), // 11: waybill.eventstore.v1.AppendManyResponse.Outcome
+	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 13: google.protobuf.Duration
 }
 var file_eventstore_v1_eventstore_proto_depIdxs = []int32{
-	7, // 0: waybill.eventstore.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0, // 1: waybill.eventstore.v1.AppendRequest.events:type_name -> waybill.eventstore.v1.Event
-	0, // 2: waybill.eventstore.v1.AppendResponse.events:type_name -> waybill.eventstore.v1.Event
-	0, // 3: waybill.eventstore.v1.ReadAggregateResponse.events:type_name -> waybill.eventstore.v1.Event
-	0, // 4: waybill.eventstore.v1.ReadStreamResponse.events:type_name -> waybill.eventstore.v1.Event
-	1, // 5: waybill.eventstore.v1.EventStore.Append:input_type -> waybill.eventstore.v1.AppendRequest
-	3, // 6: waybill.eventstore.v1.EventStore.ReadAggregate:input_type -> waybill.eventstore.v1.ReadAggregateRequest
-	5, // 7: waybill.eventstore.v1.EventStore.ReadStream:input_type -> waybill.eventstore.v1.ReadStreamRequest
-	2, // 8: waybill.eventstore.v1.EventStore.Append:output_type -> waybill.eventstore.v1.AppendResponse
-	4, // 9: waybill.eventstore.v1.EventStore.ReadAggregate:output_type -> waybill.eventstore.v1.ReadAggregateResponse
-	6, // 10: waybill.eventstore.v1.EventStore.ReadStream:output_type -> waybill.eventstore.v1.ReadStreamResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	12, // 0: waybill.eventstore.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0,  // 1: waybill.eventstore.v1.AppendRequest.events:type_name -> waybill.eventstore.v1.Event
+	0,  // 2: waybill.eventstore.v1.AppendResponse.events:type_name -> waybill.eventstore.v1.Event
+	9,  // 3: waybill.eventstore.v1.AppendManyRequest.appends:type_name -> waybill.eventstore.v1.AppendManyRequest.Numbered
+	11, // 4: waybill.eventstore.v1.AppendManyResponse.outcomes:type_name -> waybill.eventstore.v1.AppendManyResponse.Outcome
+	0,  // 5: waybill.eventstore.v1.ReadAggregateResponse.events:type_name -> waybill.eventstore.v1.Event
+	0,  // 6: waybill.eventstore.v1.ReadStreamResponse.events:type_name -> waybill.eventstore.v1.Event
+	1,  // 7: waybill.eventstore.v1.AppendManyRequest.Numbered.append:type_name -> waybill.eventstore.v1.AppendRequest
+	13, // 8: waybill.eventstore.v1.AppendManyRequest.Numbered.timeout:type_name -> google.protobuf.Duration
+	10, // 9: waybill.eventstore.v1.AppendManyResponse.Outcome.stored:type_name -> waybill.eventstore.v1.AppendManyResponse.Stored
+	2,  // 10: waybill.eventstore.v1.AppendManyResponse.Outcome.repeated:type_name -> waybill.eventstore.v1.AppendResponse
+	1,  // 11: waybill.eventstore.v1.EventStore.Append:input_type -> waybill.eventstore.v1.AppendRequest
+	3,  // 12: waybill.eventstore.v1.EventStore.AppendMany:input_type -> waybill.eventstore.v1.AppendManyRequest
+	5,  // 13: waybill.eventstore.v1.EventStore.ReadAggregate:input_type -> waybill.eventstore.v1.ReadAggregateRequest
+	7,  // 14: waybill.eventstore.v1.EventStore.ReadStream:input_type -> waybill.eventstore.v1.ReadStreamRequest
+	2,  // 15: waybill.eventstore.v1.EventStore.Append:output_type -> waybill.eventstore.v1.AppendResponse
+	4,  // 16: waybill.eventstore.v1.EventStore.AppendMany:output_type -> waybill.eventstore.v1.AppendManyResponse
+	6,  // 17: waybill.eventstore.v1.EventStore.ReadAggregate:output_type -> waybill.eventstore.v1.ReadAggregateResponse
+	8,  // 18: waybill.eventstore.v1.EventStore.ReadStream:output_type -> waybill.eventstore.v1.ReadStreamResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_eventstore_v1_eventstore_proto_init() }
@@ -634,13 +983,18 @@ func file_eventstore_v1_eventstore_proto_init() {
 	if File_eventstore_v1_eventstore_proto != nil {
 		return
 	}
+	file_eventstore_v1_eventstore_proto_msgTypes[11].OneofWrappers = []any{
+		(*AppendManyResponse_Outcome_Stored)(nil),
+		(*AppendManyResponse_Outcome_Repeated)(nil),
+		(*AppendManyResponse_Outcome_Status)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eventstore_v1_eventstore_proto_rawDesc), len(file_eventstore_v1_eventstore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	EventStore_Append_FullMethodName        = "/waybill.eventstore.v1.EventStore/Append"
+	EventStore_AppendMany_FullMethodName    = "/waybill.eventstore.v1.EventStore/AppendMany"
 	EventStore_ReadAggregate_FullMethodName = "/waybill.eventstore.v1.EventStore/ReadAggregate"
 	EventStore_ReadStream_FullMethodName    = "/waybill.eventstore.v1.EventStore/ReadStream"
 )
@@ -45,6 +46,12 @@ type EventStoreClient interface {
 	//	RESOURCE_EXHAUSTED  a queue is full; nothing was stored
 	//	UNAVAILABLE         the database is away; stored or not is unknown
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
+	// AppendMany carries the appends of many callers over one call. Each is an
+	// Append of its own, with its own outcome, answered as soon as it is done and
+	// in no set order. The call ends when the caller has sent all, or when the
+	// event store stops: what is unanswered then may or may not be stored, and is
+	// safe to repeat.
+	AppendMany(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendManyRequest, AppendManyResponse], error)
 	// ReadAggregate answers a page of an aggregate's events, in the order of
 	// their versions. While `more` is set, ask again from the version after the
 	// last one.
@@ -72,6 +79,19 @@ func (c *eventStoreClient) Append(ctx context.Context, in *AppendRequest, opts .
 	return out, nil
 }
 
+func (c *eventStoreClient) AppendMany(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendManyRequest, AppendManyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EventStore_ServiceDesc.Streams[0], EventStore_AppendMany_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AppendManyRequest, AppendManyResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EventStore_AppendManyClient = grpc.BidiStreamingClient[AppendManyRequest, AppendManyResponse]
+
 func (c *eventStoreClient) ReadAggregate(ctx context.Context, in *ReadAggregateRequest, opts ...grpc.CallOption) (*ReadAggregateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReadAggregateResponse)
@@ -84,7 +104,7 @@ func (c *eventStoreClient) ReadAggregate(ctx context.Context, in *ReadAggregateR
 
 func (c *eventStoreClient) ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &EventStore_ServiceDesc.Streams[0], EventStore_ReadStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &EventStore_ServiceDesc.Streams[1], EventStore_ReadStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +135,12 @@ type EventStoreServer interface {
 	//	RESOURCE_EXHAUSTED  a queue is full; nothing was stored
 	//	UNAVAILABLE         the database is away; stored or not is unknown
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
+	// AppendMany carries the appends of many callers over one call. Each is an
+	// Append of its own, with its own outcome, answered as soon as it is done and
+	// in no set order. The call ends when the caller has sent all, or when the
+	// event store stops: what is unanswered then may or may not be stored, and is
+	// safe to repeat.
+	AppendMany(grpc.BidiStreamingServer[AppendManyRequest, AppendManyResponse]) error
 	// ReadAggregate answers a page of an aggregate's events, in the order of
 	// their versions. While `more` is set, ask again from the version after the
 	// last one.
@@ -134,6 +160,9 @@ type UnimplementedEventStoreServer struct{}
 
 func (UnimplementedEventStoreServer) Append(context.Context, *AppendRequest) (*AppendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Append not implemented")
+}
+func (UnimplementedEventStoreServer) AppendMany(grpc.BidiStreamingServer[AppendManyRequest, AppendManyResponse]) error {
+	return status.Error(codes.Unimplemented, "method AppendMany not implemented")
 }
 func (UnimplementedEventStoreServer) ReadAggregate(context.Context, *ReadAggregateRequest) (*ReadAggregateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadAggregate not implemented")
@@ -179,6 +208,13 @@ func _EventStore_Append_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _EventStore_AppendMany_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(EventStoreServer).AppendMany(&grpc.GenericServerStream[AppendManyRequest, AppendManyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EventStore_AppendManyServer = grpc.BidiStreamingServer[AppendManyRequest, AppendManyResponse]
 
 func _EventStore_ReadAggregate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReadAggregateRequest)
@@ -226,6 +262,12 @@ var EventStore_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "AppendMany",
+			Handler:       _EventStore_AppendMany_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "ReadStream",
 			Handler:       _EventStore_ReadStream_Handler,
