@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -190,9 +192,31 @@ func get(t *testing.T, nc *nats.Conn, id, status string) placed {
 	return o
 }
 
+// messages are the ids of the first n events in JetStream.
+func messages(t *testing.T, nc *nats.Conn, n int) []string {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.OrderedConsumer(t.Context(), "ORDERS", jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for len(ids) < n {
+		m, err := c.Next(jetstream.FetchMaxWait(10 * time.Second))
+		if err != nil {
+			t.Fatalf("after %d of %d: %v", len(ids), n, err)
+		}
+		ids = append(ids, m.Headers().Get("ce-id"))
+	}
+	return ids
+}
+
 // check opens the store of a system that has ended, and counts its orders'
-// events: each order has one of each type.
-func (s *system) check(orders int, types ...string) {
+// events: each order has one of each type. It answers all of them.
+func (s *system) check(orders int, types ...string) []eventstore.Event {
 	s.t.Helper()
 	store, err := sqlite.Open(s.t.Context(), filepath.Join(s.dir, "events.db"))
 	if err != nil {
@@ -200,7 +224,8 @@ func (s *system) check(orders int, types ...string) {
 	}
 	defer func() { _ = store.Close() }()
 	count := map[string]map[string]int{}
-	for _, e := range storetest.Consistent(s.t, s.t.Context(), store, "ORDERS") {
+	all := storetest.Consistent(s.t, s.t.Context(), store, "ORDERS")
+	for _, e := range all {
 		if count[e.Type] == nil {
 			count[e.Type] = map[string]int{}
 		}
@@ -216,6 +241,7 @@ func (s *system) check(orders int, types ...string) {
 	if head, err := store.Head(s.t.Context(), "DEADLETTERS"); err != nil || head != 0 {
 		s.t.Errorf("%d dead letters (%v)", head, err)
 	}
+	return all
 }
 
 func TestAnOrderInOneProcess(t *testing.T) {
@@ -303,10 +329,15 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Approved")
 		}
 	}
+	stored := messages(t, nc, 3*orders)
 	for _, p := range processes {
 		p.kill()
 	}
-	s.check(orders, "created", "paymentdebited", "approved")
+	for i, e := range s.check(orders, "created", "paymentdebited", "approved") {
+		if stored[i] != e.ID {
+			t.Fatalf("sequence %d is event %s, position %d is %s", i+1, stored[i], e.Position, e.ID)
+		}
+	}
 }
 
 func TestWhatIsWrongIsNamed(t *testing.T) {

@@ -51,14 +51,16 @@ const (
 	ReasonCrashLoop = "crashloop"
 )
 
-// maxErrorText keeps a letter below the size of an event.
-const maxErrorText = 4 << 10
+const (
+	maxErrorText = 4 << 10
+	// maxLetter leaves room for the event's metadata.
+	maxLetter = eventstore.MaxEventBytes - 4<<10
+)
 
 // Bury appends the letter. Burying the same message again, because its
 // acknowledgement was lost, appends nothing.
 func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
-	l.fit()
-	data, err := json.Marshal(l)
+	data, err := l.encode()
 	if err != nil {
 		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
 	}
@@ -82,23 +84,20 @@ func ID(name, stream string, sequence uint64) string {
 	return function.DeriveID("deadletter", name, stream, fmt.Sprint(sequence))
 }
 
-// fit makes the letter small enough to be an event: whoever sent a message of
-// the greatest size must not escape burial by it. The event itself stays in
-// its stream, at Sequence.
-func (l *Letter) fit() {
+// encode writes the letter small enough to be an event: whoever sent a message
+// of the greatest size must not escape burial by it. What is left out is still
+// in its stream, at Sequence.
+func (l Letter) encode() ([]byte, error) {
 	if len(l.Error) > maxErrorText {
 		l.Error = l.Error[:maxErrorText]
 	}
 	if len(l.Data) > 0 && !json.Valid(l.Data) {
 		l.Raw, l.Data = l.Data, nil
 	}
-	size := len(l.Data) + len(l.Raw)*4/3
-	for k, vs := range l.Header {
-		for _, v := range vs {
-			size += len(k) + len(v) + 8
-		}
-	}
-	if size > eventstore.MaxEventBytes-64<<10 {
+	data, err := json.Marshal(l)
+	if err == nil && len(data) > maxLetter {
 		l.Data, l.Raw, l.Header = nil, nil, nil
+		data, err = json.Marshal(l)
 	}
+	return data, err
 }

@@ -22,9 +22,11 @@ const (
 	// handled: one waits while one runs.
 	prefetchPerSlot = 2
 	// The lease of a message runs from its delivery, and is extended three
-	// times as often as it would end.
+	// times as often as it would end. It is longer than a handler may take, and
+	// no longer than need be: what a process that was killed had in hand comes
+	// to another when it ends.
 	leaseParts  = 3
-	leastLease  = 30 * time.Second
+	leastLease  = 15 * time.Second
 	apiTimeout  = 5 * time.Second
 	longestWait = 5 * time.Second
 )
@@ -188,7 +190,7 @@ func (c *consumer) config() jetstream.ConsumerConfig {
 		Durable: f.Name, Description: f.Description,
 		FilterSubject: c.subject,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       max(leastLease, leaseParts*f.Deadline),
+		AckWait:       max(leastLease, f.Deadline+f.Deadline/2),
 		MaxDeliver:    -1, // nothing is dropped in silence: see fate
 		MaxAckPending: max(1000, 10*c.door.capacity()),
 		DeliverPolicy: jetstream.DeliverAllPolicy,

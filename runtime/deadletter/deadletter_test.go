@@ -1,0 +1,63 @@
+package deadletter_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+)
+
+// TestBury has messages of every size buried, twice: the letter is one event,
+// and holds the message whole unless it is too large to be a part of one.
+func TestBury(t *testing.T) {
+	header := map[string][]string{"ce-id": {"e1"}, "ce-type": {"created"}}
+	text := func(n int) json.RawMessage { return json.RawMessage(`"` + strings.Repeat("x", n) + `"`) }
+	for name, c := range map[string]struct {
+		letter deadletter.Letter
+		data   json.RawMessage
+		raw    []byte
+		header bool
+	}{
+		"as it came":                             {deadletter.Letter{Data: text(10), Header: header, Error: "broken"}, text(10), nil, true},
+		"without a body":                         {deadletter.Letter{Header: header}, nil, nil, true},
+		"no JSON":                                {deadletter.Letter{Data: []byte("\xff{"), Header: header}, nil, []byte("\xff{"), true},
+		"a long error":                           {deadletter.Letter{Data: text(10), Header: header, Error: strings.Repeat("ü", 1<<20)}, text(10), nil, true},
+		"large":                                  {deadletter.Letter{Data: text(400 << 10), Header: header}, text(400 << 10), nil, true},
+		"the largest":                            {deadletter.Letter{Data: text(eventstore.MaxEventBytes), Header: header}, nil, nil, false},
+		"too large":                              {deadletter.Letter{Data: text(1 << 20), Header: header}, nil, nil, false},
+		"large and no JSON":                      {deadletter.Letter{Data: []byte(strings.Repeat("\x00", 500<<10)), Header: header}, nil, nil, false},
+		"a large header":                         {deadletter.Letter{Data: text(10), Header: map[string][]string{"x": {strings.Repeat("\x01", 600<<10)}}}, nil, nil, false},
+		"a header that grows when it is written": {deadletter.Letter{Data: text(10), Header: map[string][]string{"x": {strings.Repeat("\x01", 100<<10)}}}, nil, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = store.Close() }()
+			l := c.letter
+			l.Function, l.Reason, l.Stream, l.Subject, l.Sequence, l.Event = "payment", deadletter.ReasonDecode, "ORDERS", "ORDERS.created", 7, "e1"
+			for range 2 {
+				if err := deadletter.Bury(t.Context(), store, l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			events, err := eventstore.Collect(store.ReadStream(t.Context(), eventstore.StreamRead{Stream: deadletter.Stream}))
+			if err != nil || len(events) != 1 || events[0].Type != deadletter.TypeBuried || events[0].CausationID != "e1" {
+				t.Fatalf("%d events, %v", len(events), err)
+			}
+			var got deadletter.Letter
+			if err := json.Unmarshal(events[0].Data, &got); err != nil {
+				t.Fatal(err)
+			}
+			if string(got.Data) != string(c.data) || string(got.Raw) != string(c.raw) || c.header != reflect.DeepEqual(got.Header, header) || got.Sequence != 7 {
+				t.Errorf("data %.40s, raw %.40q, header %.80v, sequence %d", got.Data, got.Raw, got.Header, got.Sequence)
+			}
+		})
+	}
+}
