@@ -51,10 +51,11 @@ var never = []struct {
 	imports  []string
 }{
 	{"eventstore/", nil, []string{module + "runtime/", module + "functions/", module + "internal/"}},
-	{"eventstore/relay", nil, []string{module + "eventstore/sqlite", module + "eventstore/rpc", "google.golang.org/grpc"}},
-	{"eventstore/rpc", nil, []string{module + "eventstore/sqlite", module + "eventstore/relay", "github.com/nats-io/"}},
-	{"eventstore/sqlite", nil, []string{module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc"}},
-	{"eventstore/groupcommit", nil, []string{module + "eventstore/sqlite", "database/sql", "github.com/nats-io/"}},
+	{"eventstore/relay", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/rpc", "google.golang.org/grpc"}},
+	{"eventstore/rpc", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", "github.com/nats-io/"}},
+	{"eventstore/sqlite", nil, []string{module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc"}},
+	{"eventstore/postgres", nil, []string{module + "eventstore/sqlite", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc", "modernc.org/"}},
+	{"eventstore/groupcommit", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", "database/sql", "github.com/nats-io/"}},
 	{"runtime/", nil, []string{module + "functions/", module + "internal/"}},
 	{"runtime/function", nil, []string{"github.com/nats-io/", "google.golang.org/grpc", "database/sql"}},
 	{"runtime/", []string{"runtime/natsserver", "runtime/natsserver/natstest"}, []string{"github.com/nats-io/nats-server"}},

@@ -36,7 +36,7 @@ func (s *Store) commit(batch []groupcommit.Request) []groupcommit.Outcome {
 	if err != nil {
 		return groupcommit.Failed(len(batch), away(context.Background(), "commit", err))
 	}
-	s.announce(s.planned.Insert)
+	s.listeners.Tell(s.planned.Insert)
 	clear(s.planned.Insert) // keeps no data in memory until the next commit
 	return s.planned.Outcomes
 }
@@ -146,36 +146,6 @@ func (w *writer) store(p groupcommit.Planned) error {
 
 // signed is n as SQLite has it; positions and versions are never near 2^63.
 func signed(n uint64) int64 { return int64(n) } //nolint:gosec // see above
-
-// announce tells of a commit, stream by stream.
-func (s *Store) announce(events []eventstore.Event) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(events) == 0 || len(s.onCommit) == 0 {
-		return
-	}
-	tell := func(stream string, of []eventstore.Event) {
-		for _, f := range s.onCommit {
-			f(stream, of)
-		}
-	}
-	stream := events[0].Stream
-	if !slices.ContainsFunc(events, func(e eventstore.Event) bool { return e.Stream != stream }) {
-		tell(stream, events)
-		return
-	}
-	var order []string
-	byStream := map[string][]eventstore.Event{}
-	for _, e := range events {
-		if _, seen := byStream[e.Stream]; !seen {
-			order = append(order, e.Stream)
-		}
-		byStream[e.Stream] = append(byStream[e.Stream], e)
-	}
-	for _, stream := range order {
-		tell(stream, byStream[stream])
-	}
-}
 
 func scanHeads(rows *sql.Rows, err error) (map[string]uint64, error) {
 	if err != nil {

@@ -9,14 +9,7 @@ import (
 	"slices"
 
 	"github.com/waybill-go/waybill/eventstore"
-)
-
-// A page is what one query brings. It ends at maxPageBytes of data too, and the
-// first is short: most readers want a few events.
-const (
-	firstPage    = 64      // events
-	maxPage      = 1024    // events
-	maxPageBytes = 1 << 20 // and the event that reaches it
+	"github.com/waybill-go/waybill/eventstore/paged"
 )
 
 // A bare parameter as LIMIT has SQLite plan the query anew on every run, which
@@ -67,7 +60,7 @@ func (r *reader) close() error { return r.db.Close() }
 // ReadAggregate implements eventstore.Store.
 func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
 	if err := r.Check(); err != nil {
-		return fails(err)
+		return paged.Fails(err)
 	}
 	return pages(ctx, fmt.Sprintf("read %s %q", r.Stream, r.Aggregate), r.Last, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
 		switch {
@@ -84,7 +77,7 @@ func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) i
 // ReadStream implements eventstore.Store.
 func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
 	if err := r.Check(); err != nil {
-		return fails(err)
+		return paged.Fails(err)
 	}
 	return pages(ctx, "read "+r.Stream, r.Limit, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
 		from := r.From
@@ -95,45 +88,16 @@ func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Se
 	})
 }
 
-// pages yields page after page, at most limit events if that is not zero. query
-// makes the query for n events after the last of the page before, which is nil
-// at first.
-// Each page is a finished query: a reader that takes its time holds no
-// connection, and no snapshot that keeps the log from shrinking.
+// pages reads the pages that query makes the queries for.
 func pages(ctx context.Context, what string, limit int, query func(after *eventstore.Event, n int) (*sql.Stmt, []any)) iter.Seq2[eventstore.Event, error] {
-	return func(yield func(eventstore.Event, error) bool) {
-		var after *eventstore.Event
-		left := limit
-		for n := firstPage; ; n = min(4*n, maxPage) {
-			if limit > 0 {
-				n = min(n, left)
-			}
-			if err := ctx.Err(); err != nil { // it may have ended while the page was looked at
-				yield(eventstore.Event{}, away(ctx, what, err))
-				return
-			}
-			stmt, args := query(after, n)
-			events, more, err := queryEvents(ctx, stmt, maxPageBytes, args...)
-			if err != nil {
-				yield(eventstore.Event{}, away(ctx, what, err))
-				return
-			}
-			for i := range events {
-				if !yield(events[i], nil) {
-					return
-				}
-			}
-			left -= len(events)
-			if !more && len(events) < n || limit > 0 && left == 0 {
-				return
-			}
-			after = &events[len(events)-1]
+	return paged.Events(ctx, what, limit, func(ctx context.Context, after *eventstore.Event, n int) ([]eventstore.Event, bool, error) {
+		stmt, args := query(after, n)
+		events, more, err := queryEvents(ctx, stmt, paged.MaxBytes, args...)
+		if err != nil {
+			return nil, false, away(ctx, what, err)
 		}
-	}
-}
-
-func fails(err error) iter.Seq2[eventstore.Event, error] {
-	return func(yield func(eventstore.Event, error) bool) { yield(eventstore.Event{}, err) }
+		return events, more, nil
+	})
 }
 
 // queryEvents brings the rows of a query to the end, or to so many bytes of

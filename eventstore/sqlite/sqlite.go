@@ -34,8 +34,7 @@ type Store struct {
 	reader    *reader
 	committer *groupcommit.Committer
 
-	mu       sync.RWMutex
-	onCommit []func(string, []eventstore.Event)
+	listeners groupcommit.Listeners
 
 	planned groupcommit.Planned // the committer's goroutine uses its memory again
 
@@ -126,9 +125,7 @@ func syncFolders(folder string) {
 
 // OnCommit implements eventstore.Backend.
 func (s *Store) OnCommit(f func(stream string, events []eventstore.Event)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.onCommit = append(s.onCommit, f)
+	s.listeners.Add(f)
 }
 
 // Close implements eventstore.Backend.

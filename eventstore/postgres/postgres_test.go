@@ -1,0 +1,34 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/waybill-go/waybill/eventstore/postgres"
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	pgtest.Main(m, func(code int) int {
+		if err := goleak.Find(); code == 0 && err != nil {
+			println(err.Error())
+			return 1
+		}
+		return code
+	})
+}
+
+func open(t testing.TB, url string, o ...postgres.Options) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, o...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
