@@ -82,7 +82,7 @@ type PanicError struct {
 	Stack []byte
 }
 
-func (e *PanicError) Error() string { return fmt.Sprintf("commit: panic: %v", e.Value) }
+func (e *PanicError) Error() string { return fmt.Sprintf("commit: panic: %v\n%s", e.Value, e.Stack) }
 
 // New starts a committer. Close it to end its goroutine.
 func New(commit Commit, limits Limits) *Committer {

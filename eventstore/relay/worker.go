@@ -162,12 +162,15 @@ func (w *worker) carry(ctx context.Context, last uint64) (uint64, error) {
 
 // carryFromSQL publishes what memory does not have.
 func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) {
-	batch := make([]eventstore.Event, 0, 4*window)
+	batch, size := make([]eventstore.Event, 0, 4*window), 0
 	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: last + 1, Limit: cap(batch)}) {
 		if err != nil {
 			return last, err
 		}
 		batch = append(batch, e)
+		if size += e.Size(); size >= maxBufferedBytes {
+			break // the rest comes with the next batch
+		}
 	}
 	return w.publish(ctx, last, batch)
 }

@@ -71,11 +71,28 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			c.settle(d, err)
 			return
 		}
-		c.log.Warn("event store is away; waiting", "position", d.sequence, "error", err)
+		c.waits("event waits in hand", d, err)
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return
 		}
+	}
+}
+
+// sayAgain is how often the log says that events wait, however many do.
+const sayAgain = 10 * time.Second
+
+// waits says that an event waits for something that is away.
+func (c *consumer) waits(what string, d *delivery, err error) {
+	c.mu.Lock()
+	told := time.Since(c.saidWaits) < sayAgain
+	if !told {
+		c.saidWaits = time.Now()
+	}
+	n := len(c.held)
+	c.mu.Unlock()
+	if !told {
+		c.log.Warn(what, "position", d.sequence, "in_hand", n, "error", err)
 	}
 }
 
@@ -157,7 +174,7 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 			c.ack(d)
 			return
 		}
-		c.log.Warn("dead letter was not stored; waiting", "position", d.sequence, "error", err)
+		c.waits("dead letter waits in hand", d, err)
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return
