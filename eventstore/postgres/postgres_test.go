@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -12,7 +14,7 @@ import (
 func TestMain(m *testing.M) {
 	pgtest.Main(m, func(code int) int {
 		if err := goleak.Find(); code == 0 && err != nil {
-			println(err.Error())
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return code

@@ -39,6 +39,10 @@ func (b *buffer) add(events []eventstore.Event) {
 			b.bytes += e.Size()
 		}
 	}
+	b.wake()
+}
+
+func (b *buffer) wake() {
 	select {
 	case b.ready <- struct{}{}:
 	default:
@@ -64,6 +68,29 @@ func (b *buffer) after(position uint64, n int) []eventstore.Event {
 		return nil
 	}
 	return append([]eventstore.Event(nil), b.events[:min(n, len(b.events))]...)
+}
+
+// hear is heard for a position that somebody tells of.
+func (b *buffer) hear(position uint64) {
+	b.heard(position)
+	b.wake()
+}
+
+// notThere notes that SQL has nothing behind a position.
+func (b *buffer) notThere(position uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.head = position
+	if n := len(b.events); n > 0 { // it came meanwhile
+		b.head = max(position, b.events[n-1].Position)
+	}
+}
+
+// forget lets go of what is held: another carries it.
+func (b *buffer) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events, b.bytes = nil, 0
 }
 
 // heard notes a position that is in SQL, whoever put it there.

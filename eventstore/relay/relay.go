@@ -39,6 +39,11 @@ type Options struct {
 	Replicas int
 	// Floors is how often the durables' floors are saved. Default 2 s.
 	Floors time.Duration
+	// Alone says that no other relay can be at work on this database, so that
+	// none has to be asked for the lead.
+	Alone bool
+	// Name is this relay's in the lease; for people.
+	Name string
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -91,16 +96,41 @@ func New(backend eventstore.Backend, nc *nats.Conn, o Options) (*Relay, error) {
 		}
 		r.worker(stream)
 	}
-	backend.OnCommit(func(stream string, events []eventstore.Event) {
-		if w := r.worker(stream); w != nil {
-			w.buffer.add(events)
-		}
-	})
+	backend.OnCommit(r.committed)
 	return r, nil
 }
 
-// Run carries events until ctx ends.
+// committed takes the events of a commit of this process. It never waits.
+func (r *Relay) committed(stream string, events []eventstore.Event) {
+	w := r.worker(stream)
+	if w == nil {
+		return
+	}
+	r.mu.Lock()
+	leading := r.running || r.opts.Alone
+	r.mu.Unlock()
+	if leading {
+		w.buffer.add(events)
+		return
+	}
+	r.tell(stream, events[len(events)-1].Position)
+}
+
+// Run carries events until ctx ends; of several relays on one database, only
+// while this one leads.
 func (r *Relay) Run(ctx context.Context) error {
+	if r.opts.Alone {
+		r.lead(ctx)
+		return nil
+	}
+	if err := r.listen(ctx); err != nil {
+		return err
+	}
+	return r.takeTurns(ctx)
+}
+
+// lead carries events until ctx ends.
+func (r *Relay) lead(ctx context.Context) {
 	r.mu.Lock()
 	r.running, r.ctx = true, ctx
 	for _, w := range r.workers {
@@ -121,7 +151,18 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.running = false
 	r.mu.Unlock()
 	r.wg.Wait()
-	return nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.workers {
+		w.standBy()
+	}
+}
+
+// Leading tells whether this relay is the one that carries events.
+func (r *Relay) Leading() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
 }
 
 // discover finds streams that got their first event elsewhere, or before this

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,13 +17,22 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	pgtest.Main(m, func(code int) int {
+		if err := goleak.Find(); code == 0 && err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	})
+}
 
 const stream = storetest.Stream
 
@@ -40,7 +50,7 @@ func open(t testing.TB) *sqlite.Store {
 func start(t testing.TB, s eventstore.Backend, nc *nats.Conn) (*relay.Relay, func()) {
 	t.Helper()
 	r, err := relay.New(s, nc, relay.Options{
-		Streams: []string{stream}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Streams: []string{stream}, Floors: 50 * time.Millisecond, Alone: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

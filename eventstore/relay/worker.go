@@ -43,6 +43,14 @@ func (w *worker) relayed(position uint64) {
 	w.state.Relayed = position
 }
 
+// standBy is what a worker does while another relay leads.
+func (w *worker) standBy() {
+	w.buffer.forget()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Problem = ""
+}
+
 // became notes what keeps the worker from relaying, and logs it once.
 func (w *worker) became(err error) {
 	problem := ""
@@ -171,6 +179,9 @@ func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) 
 		if size += e.Size(); size >= maxBufferedBytes {
 			break // the rest comes with the next batch
 		}
+	}
+	if len(batch) == 0 {
+		w.buffer.notThere(last) // whoever told of more was wrong
 	}
 	return w.publish(ctx, last, batch)
 }
