@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/postgres"
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 // system is where one test's processes run.
@@ -43,6 +45,7 @@ type system struct {
 	dir  string
 	env  []string
 	nats string
+	db   string // URL of a PostgreSQL database; empty: SQLite
 }
 
 func freePort(t *testing.T) string {
@@ -214,11 +217,18 @@ func messages(t *testing.T, nc *nats.Conn, n int) []string {
 	return ids
 }
 
+func (s *system) open() (eventstore.Backend, error) {
+	if s.db != "" {
+		return postgres.Open(s.t.Context(), s.db)
+	}
+	return sqlite.Open(s.t.Context(), filepath.Join(s.dir, "events.db"))
+}
+
 // check opens the store of a system that has ended, and counts its orders'
 // events: each order has one of each type. It answers all of them.
 func (s *system) check(orders int, types ...string) []eventstore.Event {
 	s.t.Helper()
-	store, err := sqlite.Open(s.t.Context(), filepath.Join(s.dir, "events.db"))
+	store, err := s.open()
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -292,10 +302,20 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	}
 }
 
-// TestKilledProcessesLoseNothing kills every process in turn while orders come.
+// TestKilledProcessesLoseNothing kills every process in turn while orders come,
+// and the NATS server too.
 func TestKilledProcessesLoseNothing(t *testing.T) {
-	s := newSystem(t)
-	names := []string{"eventstore", "placeorder", "payment", "payment", "review", "orderview orderquery"}
+	t.Run("sqlite", func(t *testing.T) { killEach(t, newSystem(t), "eventstore", "payment", "payment") })
+	t.Run("postgres", func(t *testing.T) {
+		s := newSystem(t)
+		s.db = pgtest.Database(t)
+		s.env = append(s.env, "EVENTSTORE_DB="+s.db, "ORDERS_DB="+pgtest.Database(t), "GRPC_LISTEN=127.0.0.1:0")
+		killEach(t, s, "eventstore", "eventstore", "eventstore", "payment")
+	})
+}
+
+func killEach(t *testing.T, s *system, names ...string) {
+	names = append(names, "placeorder", "review", "orderview orderquery")
 	server := natstest.Start(t)
 	url := "NATS_URL=" + server.URL()
 	processes := make([]*process, len(names))

@@ -11,6 +11,7 @@ package postgres
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,9 +21,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/migration"
 )
 
 // Options change what Open does; the zero value is right for most.
@@ -142,6 +145,15 @@ func steady(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	return nil
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+func migrate(ctx context.Context, cfg *pgx.ConnConfig, patience time.Duration) error {
+	db := stdlib.OpenDB(*cfg)
+	defer func() { _ = db.Close() }() // every statement was answered
+	return migration.Postgres(ctx, db, migration.Folder(migrations, "migrations"), "eventstore_schema", patience)
 }
 
 // pools divides the connections, so that reads never keep an append waiting.

@@ -1,16 +1,10 @@
 package sqlite
 
 import (
-	"context"
-	"database/sql"
 	"embed"
-	"fmt"
-	"io/fs"
 	"net/url"
 	"path/filepath"
 	"strings"
-
-	"github.com/pressly/goose/v3"
 )
 
 //go:embed migrations/*.sql
@@ -36,29 +30,4 @@ func dsn(file, option, value string) string {
 		path = "/" + path // C:/...
 	}
 	return "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-}
-
-// migrate brings the tables up to date.
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	has, err := provider.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	sources := provider.ListSources()
-	if newest := sources[len(sources)-1].Version; has > newest {
-		return fmt.Errorf("the database has schema %d and this release knows up to %d: use the release that wrote it, or a newer one",
-			has, newest)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/migration"
 )
 
 // Options change what Open does; the zero value is right for most.
@@ -101,7 +102,7 @@ func (s *Store) open(ctx context.Context, file string, o Options) error {
 	}
 	db.SetMaxOpenConns(1)
 	s.writer = &writer{db: db}
-	if err := migrate(ctx, db); err != nil {
+	if err := migration.SQLite(ctx, db, migration.Folder(migrations, "migrations")); err != nil {
 		return err
 	}
 	if err := s.writer.connect(ctx); err != nil {

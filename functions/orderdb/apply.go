@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -74,7 +72,8 @@ func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
 	gaps := map[string]gap{}
-	for id, its := range events {
+	for _, id := range slices.Sorted(maps.Keys(events)) { // in the order in which others lock rows too
+		its := events[id]
 		r, err := db.row(ctx, tx, id)
 		if err != nil {
 			return nil, err
@@ -147,10 +146,10 @@ func (db *DB) save(ctx context.Context, tx *sql.Tx, id string, r *row) error {
 		return fmt.Errorf("store order %q: %w", id, err)
 	}
 	_, err = tx.StmtContext(ctx, db.store).ExecContext(ctx, id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body))
-	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT {
+	if isTaken(err) {
 		// Waiting would not help: two event stores have been here.
 		return fmt.Errorf("store order %q: position %d is another order's: the read model was made from another event store;"+
-			" name another file in ORDERS_DB, or remove this one: %w", id, r.placed, err)
+			" name another database in ORDERS_DB, or drop this one: %w", id, r.placed, err)
 	}
 	if err != nil {
 		return failed("store order "+id, err)

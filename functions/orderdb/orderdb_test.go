@@ -18,16 +18,34 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	pgtest.Main(m, func(code int) int {
+		if err := goleak.Find(); code == 0 && err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	})
+}
 
-func open(t testing.TB, path string) *DB {
+// each runs a test on every kind of database. empty is the URL of a new one.
+func each(t *testing.T, test func(t *testing.T, empty func(testing.TB) string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, file) })
+	t.Run("postgres", func(t *testing.T) {
+		pgtest.Shared(t)
+		test(t, pgtest.Database)
+	})
+}
+
+func open(t testing.TB, url string) *DB {
 	t.Helper()
 	db := New()
-	db.settings.URL = "sqlite:" + path
+	db.settings.URL = url
 	if err := db.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +53,8 @@ func open(t testing.TB, path string) *DB {
 	return db
 }
 
-func file(t testing.TB) string { return filepath.Join(t.TempDir(), "sub", "orders.db") }
+// file is the URL of a file that is not there yet.
+func file(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "sub", "orders.db") }
 
 // history is the log of a stream, made by hand: n orders that go all the way,
 // their events interleaved.
@@ -97,10 +116,12 @@ func check(t testing.TB, db *DB, want map[string]order.Order) {
 	}
 }
 
-func TestAnyOrderAnyRepeat(t *testing.T) {
+func TestAnyOrderAnyRepeat(t *testing.T) { each(t, anyOrderAnyRepeat) }
+
+func anyOrderAnyRepeat(t *testing.T, empty func(testing.TB) string) {
 	h, want := orders(t, 20)
 	for round := range 6 {
-		db := open(t, file(t))
+		db := open(t, empty(t))
 		shuffled := append(slices.Clone(h), h[:len(h)/2]...)
 		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		for batch := range slices.Chunk(shuffled, 1+6*round) {
@@ -112,15 +133,17 @@ func TestAnyOrderAnyRepeat(t *testing.T) {
 	}
 }
 
-func TestSeveralProcessesShareTheWork(t *testing.T) {
+func TestSeveralProcessesShareTheWork(t *testing.T) { each(t, severalProcessesShareTheWork) }
+
+func severalProcessesShareTheWork(t *testing.T, empty func(testing.TB) string) {
 	h, want := orders(t, 60)
-	path := file(t)
+	url := empty(t)
 	var dbs [3]*DB
 	var wg sync.WaitGroup
 	for i := range dbs { // they migrate together as well
 		wg.Go(func() {
 			dbs[i] = New()
-			dbs[i].settings.URL = "sqlite:" + path
+			dbs[i].settings.URL = url
 			if err := dbs[i].Open(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -149,7 +172,9 @@ func TestSeveralProcessesShareTheWork(t *testing.T) {
 
 // TestWhatIsMissedIsReadOnce hands in histories with holes. A batch that holds
 // all it needs, in any order, does not go to the log.
-func TestWhatIsMissedIsReadOnce(t *testing.T) {
+func TestWhatIsMissedIsReadOnce(t *testing.T) { each(t, whatIsMissedIsReadOnce) }
+
+func whatIsMissedIsReadOnce(t *testing.T, empty func(testing.TB) string) {
 	h, want := orders(t, 1) // created, paymentdebited, approved
 	for name, c := range map[string]struct {
 		versions []uint64
@@ -163,7 +188,7 @@ func TestWhatIsMissedIsReadOnce(t *testing.T) {
 		"one in the middle": {[]uint64{1, 3}, []uint64{2}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := open(t, file(t))
+			db := open(t, empty(t))
 			var batch []function.Message
 			for _, v := range c.versions {
 				batch = append(batch, h[v-1])
@@ -209,7 +234,9 @@ func (f failing) ReadAggregate(context.Context, string, uint64) iter.Seq2[functi
 	}
 }
 
-func TestWithoutItsLogNothingIsApplied(t *testing.T) {
+func TestWithoutItsLogNothingIsApplied(t *testing.T) { each(t, withoutItsLogNothingIsApplied) }
+
+func withoutItsLogNothingIsApplied(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 2)
 	for name, c := range map[string]struct {
 		log  function.Log
@@ -218,7 +245,7 @@ func TestWithoutItsLogNothingIsApplied(t *testing.T) {
 		"the log is away":  {failing{function.ErrUnavailable}, function.ErrUnavailable},
 		"the log is short": {failing{}, nil},
 	} {
-		db := open(t, file(t))
+		db := open(t, empty(t))
 		batch := []function.Message{h[0], h[3]} // created of one, paymentdebited of the other
 		err := db.Apply(t.Context(), c.log, batch)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) || c.want == nil && errors.Is(err, function.ErrUnavailable) {
@@ -234,8 +261,8 @@ func TestWithoutItsLogNothingIsApplied(t *testing.T) {
 // the middle of a transaction that has written.
 func TestACrashLeavesWholeBatches(t *testing.T) {
 	h, want := orders(t, 40)
-	path := file(t)
-	db := open(t, path)
+	path := strings.TrimPrefix(file(t), "sqlite:")
+	db := open(t, "sqlite:"+path)
 	if err := db.Apply(t.Context(), h, h[:40]); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +294,7 @@ func TestACrashLeavesWholeBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	after := open(t, crashed)
+	after := open(t, "sqlite:"+crashed)
 	for id := range want {
 		if o, err := after.Get(t.Context(), id); err != nil || o.Version != 1 {
 			t.Fatalf("%+v, %v", o, err)
@@ -290,9 +317,11 @@ func size(t *testing.T, path string) int64 {
 
 // TestAnotherStoresReadModelIsNamed: waiting would not mend it, so it is not
 // said to be away.
-func TestAnotherStoresReadModelIsNamed(t *testing.T) {
+func TestAnotherStoresReadModelIsNamed(t *testing.T) { each(t, anotherStoresReadModelIsNamed) }
+
+func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 2)
-	db := open(t, file(t))
+	db := open(t, empty(t))
 	h[1].Position = h[0].Position
 	err := db.Apply(t.Context(), h, h[:2])
 	if err == nil || errors.Is(err, function.ErrUnavailable) || !strings.Contains(err.Error(), "ORDERS_DB") {
@@ -300,29 +329,33 @@ func TestAnotherStoresReadModelIsNamed(t *testing.T) {
 	}
 }
 
-func TestReadersCantWrite(t *testing.T) {
-	db := open(t, file(t))
+func TestReadersCantWrite(t *testing.T) { each(t, readersCantWrite) }
+
+func readersCantWrite(t *testing.T, empty func(testing.TB) string) {
+	db := open(t, empty(t))
 	if _, err := db.read.ExecContext(t.Context(), "DELETE FROM orders"); err == nil {
 		t.Fatal("a reader wrote")
 	}
 }
 
 func TestANewerReleasesFileIsRefused(t *testing.T) {
-	path := file(t)
-	db := open(t, path)
+	url := file(t)
+	db := open(t, url)
 	if _, err := db.write.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)"); err != nil {
 		t.Fatal(err)
 	}
 	again := New()
-	again.settings.URL = "sqlite:" + path
+	again.settings.URL = url
 	if err := again.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "99") {
 		t.Fatal(err)
 	}
 }
 
-func TestAFailedBatchLeavesNothing(t *testing.T) {
+func TestAFailedBatchLeavesNothing(t *testing.T) { each(t, aFailedBatchLeavesNothing) }
+
+func aFailedBatchLeavesNothing(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 3)
-	db := open(t, file(t))
+	db := open(t, empty(t))
 	bad := h[1]
 	bad.Data = json.RawMessage(`[]`)
 	if err := db.Apply(t.Context(), h, []function.Message{h[0], bad}); !errors.Is(err, function.ErrDecode) {
@@ -334,7 +367,7 @@ func TestAFailedBatchLeavesNothing(t *testing.T) {
 }
 
 func TestBadSettingIsNamed(t *testing.T) {
-	for _, url := range []string{"postgres://u:secret@h/d", "host=h password=secret", "sqlite:", "sqlite::memory:", "orders.db", ""} {
+	for _, url := range []string{"postgres://u:secret@h:port/d", "mysql://u:secret@h/d", "host=h password=secret", "sqlite:", "sqlite::memory:", "orders.db", ""} {
 		db := New()
 		db.settings.URL = url
 		err := db.Open(t.Context())

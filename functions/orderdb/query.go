@@ -93,13 +93,17 @@ func (db *DB) List(ctx context.Context, f Filter, cursor string, limit int) ([]o
 
 // query is the SQL of a page; each of its forms has an index.
 func (f Filter) query(before uint64, limit int) (string, []any) {
-	query, args := "SELECT placed, body FROM orders WHERE placed < ?", []any{before}
-	if f.Customer != "" {
-		query, args = query+" AND customer_id = ?", append(args, f.Customer)
+	// A bare parameter as LIMIT has SQLite plan the query a second time, with the
+	// value.
+	query, args := "SELECT placed, body FROM orders WHERE placed < $1", []any{before}
+	where := func(column, value string) {
+		if value != "" {
+			args = append(args, value)
+			query += fmt.Sprintf(" AND %s = $%d", column, len(args))
+		}
 	}
-	if f.Status != "" {
-		query, args = query+" AND status = ?", append(args, string(f.Status))
-	}
-	// A bare LIMIT ? has SQLite plan the query a second time, with the value.
-	return query + " ORDER BY placed DESC LIMIT 0+?", append(args, limit)
+	where("customer_id", f.Customer)
+	where("status", string(f.Status))
+	args = append(args, limit)
+	return query + fmt.Sprintf(" ORDER BY placed DESC LIMIT 0+$%d", len(args)), args
 }

@@ -14,9 +14,11 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-func TestListPagesAreStable(t *testing.T) {
+func TestListPagesAreStable(t *testing.T) { each(t, listPagesAreStable) }
+
+func listPagesAreStable(t *testing.T, empty func(testing.TB) string) {
 	h, want := orders(t, 50)
-	db := open(t, file(t))
+	db := open(t, empty(t))
 	if err := db.Apply(t.Context(), h, h); err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +93,10 @@ func TestListsUseTheirIndex(t *testing.T) {
 }
 
 // TestPagesAreBounded lists orders of which one page can't hold many.
-func TestPagesAreBounded(t *testing.T) {
-	db := open(t, file(t))
+func TestPagesAreBounded(t *testing.T) { each(t, pagesAreBounded) }
+
+func pagesAreBounded(t *testing.T, empty func(testing.TB) string) {
+	db := open(t, empty(t))
 	large := make([]order.Item, order.MaxItems)
 	for i := range large {
 		large[i] = order.Item{Code: strings.Repeat("c", 200), Name: strings.Repeat("n", 200), UnitPrice: 1, Quantity: 1}

@@ -72,7 +72,7 @@ type Settings struct {
 
 	GRPCListen     string `env:"GRPC_LISTEN, default=127.0.0.1:50051" help:"where the event store listens"`
 	GRPCAdvertise  string `env:"GRPC_ADVERTISE" help:"the address that others reach the event store at, if it is not GRPC_LISTEN"`
-	EventStoreDB   string `env:"EVENTSTORE_DB, default=sqlite:$DATA_DIR/events.db" help:"where the events are, sqlite:PATH"`
+	EventStoreDB   string `env:"EVENTSTORE_DB, default=sqlite:$DATA_DIR/events.db" help:"where the events are, sqlite:PATH or postgres://..."`
 	EventStoreAddr string `env:"EVENTSTORE_ADDR, default=nats:///eventstore" help:"where functions find the event store: host:port, or by discovery"`
 
 	FeedMaxAge   time.Duration `env:"FEED_MAX_AGE, default=0s" min:"0s" max:"87600h" help:"how long JetStream keeps an event, 0s is for ever; SQL keeps all"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/eventstore/rpc"
-	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
@@ -107,27 +107,27 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		p.onStop(func(context.Context) error { return client.Close() })
 		return nil
 	}
-	path, ok := strings.CutPrefix(p.settings.EventStoreDB, "sqlite:")
-	if !ok || path == "" {
-		scheme, _, _ := strings.Cut(p.settings.EventStoreDB, ":")
-		return fmt.Errorf("open event store: EVENTSTORE_DB begins with %q: this release keeps events in SQLite: set sqlite:PATH", scheme)
-	}
-	backend, err := sqlite.Open(ctx, path)
+	backend, alone, err := openBackend(ctx, p.settings.EventStoreDB)
 	if err != nil {
-		return err
+		return fmt.Errorf("EVENTSTORE_DB: %w", err)
 	}
 	p.store = backend
 	p.onStop(func(context.Context) error { return backend.Close() })
-	if err := p.startRelay(backend); err != nil {
+	if err := p.startRelay(backend, alone); err != nil {
 		return err
 	}
 	return p.startFacade(ctx, backend)
 }
 
-func (p *process) startRelay(backend eventstore.Backend) error {
+func (p *process) startRelay(backend eventstore.Backend, alone bool) error {
+	hostname, err := osHostname()
+	if err != nil {
+		return err
+	}
 	r, err := relay.New(backend, p.nc, relay.Options{
 		Streams: append(p.program.streams(), "DEADLETTERS"),
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
+		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),
 	})
 	if err != nil {
 		return err

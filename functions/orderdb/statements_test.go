@@ -1,0 +1,31 @@
+package orderdb
+
+import (
+	"testing"
+
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+)
+
+// TestStatements keeps a list of all that is sent to Postgres; see pgtest.
+func TestStatements(t *testing.T) {
+	h, _ := orders(t, 3)
+	pgtest.Statements(t, func(r *pgtest.Recorder) {
+		db := New()
+		db.settings.URL, db.tracer = pgtest.Database(t), r
+		if err := db.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		if err := db.Apply(t.Context(), h, h); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range []Filter{{}, {Customer: "c"}, {Status: "Paid"}, {Customer: "c", Status: "Paid"}} {
+			if _, _, err := db.List(t.Context(), f, "", 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := db.Get(t.Context(), "o1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

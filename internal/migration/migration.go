@@ -1,0 +1,103 @@
+// Package migration brings the tables of a database up to date.
+package migration
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// SQLite runs the files on a SQLite file. One process
+// at a time may do so.
+func SQLite(ctx context.Context, db *sql.DB, files fs.FS) error {
+	if err := up(ctx, db, goose.DialectSQLite3, files); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Postgres runs the files on PostgreSQL or
+// CockroachDB, and notes in table which are done. Of several processes that
+// start together one does it, and the others wait: a row is the lock, since
+// CockroachDB has no advisory ones. For as long as patience it tries again what
+// may be better then.
+func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, patience time.Duration) error {
+	for began := time.Now(); ; {
+		// Asking again every second is the finest that the locker knows. A
+		// provider that was interrupted believes in tables that were never
+		// committed, so each try has its own.
+		locker, err := lock.NewPostgresTableLocker(lock.WithTableName(table+"_lock"),
+			lock.WithTableLockTimeout(time.Second, 120), lock.WithTableLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		err = up(ctx, db, goose.DialectPostgres, files, goose.WithTableName(table), goose.WithLocker(locker))
+		if err == nil {
+			return nil
+		}
+		if !passes(err) || time.Since(began) > patience {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("migrate: %w", ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Folder is a folder of embedded files.
+func Folder(files embed.FS, name string) fs.FS {
+	folder, err := fs.Sub(files, name)
+	if err != nil {
+		panic(err) // only for a name that can be none
+	}
+	return folder
+}
+
+// errNewer says that waiting will not help.
+var errNewer = errors.New("use the release that wrote it, or a newer one")
+
+func up(ctx context.Context, db *sql.DB, dialect goose.Dialect, files fs.FS, options ...goose.ProviderOption) error {
+	provider, err := goose.NewProvider(dialect, db, files, options...)
+	if err != nil {
+		return err
+	}
+	has, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	sources := provider.ListSources()
+	newest := sources[len(sources)-1].Version
+	if has > newest {
+		return fmt.Errorf("the database has schema %d and this release knows up to %d: %w", has, newest, errNewer)
+	}
+	if has < newest {
+		_, err = provider.Up(ctx)
+	}
+	return err
+}
+
+// passes tells whether two processes that started at once were in each other's
+// way (CREATE TABLE IF NOT EXISTS fails in one of them), or the database is
+// away for the moment.
+func passes(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return !errors.Is(err, errNewer)
+	}
+	return slices.ContainsFunc([]string{"08", "40", "53", "57P", "23505", "42P07", "42710", "42P01"}, func(state string) bool {
+		return strings.HasPrefix(pg.Code, state)
+	})
+}
