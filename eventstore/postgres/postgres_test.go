@@ -1,25 +1,13 @@
 package postgres_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
-
-	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/eventstore/postgres"
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) {
-	pgtest.Main(m, func(code int) int {
-		if err := goleak.Find(); code == 0 && err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return code
-	})
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func open(t testing.TB, url string, o ...postgres.Options) *postgres.Store {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
@@ -24,15 +22,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) {
-	pgtest.Main(m, func(code int) int {
-		if err := goleak.Find(); code == 0 && err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return code
-	})
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 const stream = storetest.Stream
 

@@ -50,14 +50,15 @@ func (o odd) ReadStream(_ *pb.ReadStreamRequest, stream pb.EventStore_ReadStream
 	return stream.Send(&pb.ReadStreamResponse{Events: o.events})
 }
 
-func serveOdd(t *testing.T, o odd) *rpc.Client {
+// serveRaw serves the service with nothing around it.
+func serveRaw(t *testing.T, service pb.EventStoreServer) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	pb.RegisterEventStoreServer(server, o)
+	pb.RegisterEventStoreServer(server, service)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -66,8 +67,10 @@ func serveOdd(t *testing.T, o odd) *rpc.Client {
 			t.Error(err)
 		}
 	})
-	return client(t, l.Addr().String())
+	return l.Addr().String()
 }
+
+func serveOdd(t *testing.T, o odd) *rpc.Client { t.Helper(); return client(t, serveRaw(t, o)) }
 
 // A façade that is away is unavailable, whatever ran out while it was waited
 // for: an event whose handler meets this is kept, and not counted as failed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -60,25 +58,6 @@ func (b *breaking) Send(m *pb.AppendManyResponse) error {
 	return b.EventStore_AppendManyServer.Send(m)
 }
 
-func serveCounted(t *testing.T, c *counted) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	pb.RegisterEventStoreServer(server, c)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
-}
-
 // TestAppendsGoThroughThePipe has callers append at once while calls of
 // AppendMany end in order and are broken off: nothing is lost, nothing is there
 // twice, and no caller is told.
@@ -95,7 +74,7 @@ func TestAppendsGoThroughThePipe(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			store := backend(t)
 			server := &counted{Server: rpc.NewServer(store, nil), breakAfter: c.breakAfter}
-			cl := client(t, serveCounted(t, server)).WithPipeAge(c.age)
+			cl := client(t, serveRaw(t, server)).WithPipeAge(c.age)
 			var wg sync.WaitGroup
 			const callers, calls = 16, 100
 			for w := range callers {

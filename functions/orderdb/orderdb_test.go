@@ -16,22 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-func TestMain(m *testing.M) {
-	pgtest.Main(m, func(code int) int {
-		if err := goleak.Find(); code == 0 && err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return code
-	})
-}
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // each runs a test on every kind of database. empty is the URL of a new one.
 func each(t *testing.T, test func(t *testing.T, empty func(testing.TB) string)) {

@@ -134,18 +134,7 @@ type Addressed interface {
 // again, and a [Conflict] if it is another. The reply is the aggregate as it
 // was made.
 func Create[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
-	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
-		request, err := decode[R](data)
-		if err != nil {
-			return Prepared{}, err
-		}
-		id := request.AggregateID()
-		return Prepared{Aggregate: id, Answer: func(ctx context.Context, run *Runner) (any, error) {
-			return create(ctx, run, id, func(ctx context.Context, state S) ([]D, error) {
-				return decide(ctx, state, request)
-			})
-		}}, nil
-	}}
+	return addressed(subject, decide, create)
 }
 
 // Command makes a door for requests to an aggregate: its state is loaded,
@@ -153,14 +142,22 @@ func Create[S State[S, D], D DomainEvent, R Addressed](subject string, decide fu
 // another was faster it is loaded and decided again. The reply is the state
 // after that.
 func Command[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
+	return addressed(subject, decide, command)
+}
+
+// addressed makes a door for requests about one aggregate, which run has
+// decided on.
+func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(context.Context, S, R) ([]D, error),
+	run func(ctx context.Context, r *Runner, aggregate string, decision func(context.Context, S) ([]D, error)) (S, error),
+) Door {
 	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data)
 		if err != nil {
 			return Prepared{}, err
 		}
 		id := request.AggregateID()
-		return Prepared{Aggregate: id, Answer: func(ctx context.Context, run *Runner) (any, error) {
-			return command(ctx, run, id, func(ctx context.Context, state S) ([]D, error) {
+		return Prepared{Aggregate: id, Answer: func(ctx context.Context, r *Runner) (any, error) {
+			return run(ctx, r, id, func(ctx context.Context, state S) ([]D, error) {
 				return decide(ctx, state, request)
 			})
 		}}, nil

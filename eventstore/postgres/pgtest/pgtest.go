@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 )
 
 // advice is what a missing PostgreSQL is answered with.
@@ -44,15 +45,16 @@ var shared struct {
 	err    error
 }
 
-// Main is a package's TestMain: it runs the tests, and stops the server that
-// they shared.
-func Main(m *testing.M, after ...func(code int) int) {
+// Main is a package's TestMain: it runs the tests, stops the server that they
+// shared, and fails when goroutines are left over.
+func Main(m *testing.M) {
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.remove()
 	}
-	for _, f := range after {
-		code = f(code)
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
