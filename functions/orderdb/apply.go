@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -16,6 +19,7 @@ import (
 
 // row is an order as the table has it.
 type row struct {
+	id     string
 	order  order.Order
 	placed uint64
 	stored uint64 // the version in the table; 0 when it is not there
@@ -70,28 +74,35 @@ func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (
 	if err != nil {
 		return nil, failed("apply events", err)
 	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	defer func() { _ = tx.Rollback() }()    // after Commit it does nothing
+	ids := slices.Sorted(maps.Keys(events)) // in the order in which others lock rows too
+	rows, err := db.kind.load(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
 	gaps := map[string]gap{}
-	for _, id := range slices.Sorted(maps.Keys(events)) { // in the order in which others lock rows too
-		its := events[id]
-		r, err := db.row(ctx, tx, id)
-		if err != nil {
-			return nil, err
+	var changed []*row
+	for _, id := range ids {
+		r, ok := rows[id]
+		if !ok {
+			r = &row{}
 		}
-		missing, err := r.advance(its)
+		missing, err := r.advance(events[id])
 		if err != nil {
 			return nil, err
 		}
 		if missing != nil {
 			gaps[id] = *missing
-			continue
-		}
-		if err := db.save(ctx, tx, id, r); err != nil {
-			return nil, err
+		} else if r.order.Version > r.stored {
+			r.id = id
+			changed = append(changed, r)
 		}
 	}
 	if len(gaps) > 0 {
 		return gaps, nil
+	}
+	if err := db.kind.store(ctx, tx, changed); err != nil {
+		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, failed("apply events", err)
@@ -122,39 +133,51 @@ func (r *row) advance(events []function.Message) (*gap, error) {
 	return nil, nil
 }
 
-// row reads an order for the transaction; the zero row when it is not there.
-func (db *DB) row(ctx context.Context, tx *sql.Tx, id string) (*row, error) {
-	r := &row{}
-	var body []byte
-	err := tx.StmtContext(ctx, db.load).QueryRowContext(ctx, id).Scan(&r.placed, &r.stored, &body)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return r, nil
-	case err != nil:
-		return nil, failed("load order "+id, err)
+// scanRows reads rows of order_id, placed, version and body.
+func scanRows(found *sql.Rows, err error) (map[string]*row, error) {
+	if err != nil {
+		return nil, failed("load orders", err)
 	}
-	r.order, err = decode(body)
-	return r, err
+	defer func() { _ = found.Close() }() // found.Err tells
+	rows := map[string]*row{}
+	for found.Next() {
+		r := &row{}
+		var body []byte
+		if err := found.Scan(&r.id, &r.placed, &r.stored, &body); err != nil {
+			return nil, failed("load orders", err)
+		}
+		if r.order, err = decode(body); err != nil {
+			return nil, err
+		}
+		rows[r.id] = r
+	}
+	if err := found.Err(); err != nil {
+		return nil, failed("load orders", err)
+	}
+	return rows, nil
 }
 
-func (db *DB) save(ctx context.Context, tx *sql.Tx, id string, r *row) error {
-	if r.order.Version == r.stored {
-		return nil
+const onConflict = " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body" +
+	" WHERE excluded.version > orders.version"
+
+// isTaken tells whether a row could not be stored because another order has its
+// position.
+func isTaken(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
 	}
-	body, err := json.Marshal(r.order)
-	if err != nil {
-		return fmt.Errorf("store order %q: %w", id, err)
-	}
-	_, err = tx.StmtContext(ctx, db.store).ExecContext(ctx, id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body))
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.ConstraintName == "orders_placed"
+}
+
+// notStored is the error of a row, or of many.
+func notStored(what string, err error) error {
 	if isTaken(err) {
 		// Waiting would not help: two event stores have been here.
-		return fmt.Errorf("store order %q: position %d is another order's: the read model was made from another event store;"+
-			" name another database in ORDERS_DB, or drop this one: %w", id, r.placed, err)
+		return fmt.Errorf("store %s: its position is another order's: the read model was made from another event store;"+
+			" name another database in ORDERS_DB, or drop this one: %w", what, err)
 	}
-	if err != nil {
-		return failed("store order "+id, err)
-	}
-	return nil
+	return failed("store "+what, err)
 }
 
 // failed says that the database can't be used now: what needed it waits, and

@@ -19,10 +19,19 @@ type DB struct {
 	}
 	write, read *sql.DB
 
-	load, store *sql.Stmt // on the writer
-	get         *sql.Stmt // on the readers
+	kind kind
+	get  *sql.Stmt // on the readers
 
 	tracer pgx.QueryTracer // told of every statement to Postgres, in tests
+}
+
+// kind is what differs between the databases.
+type kind interface {
+	// load reads those of the orders that are there.
+	load(ctx context.Context, tx *sql.Tx, ids []string) (map[string]*row, error)
+	// store stores orders. An order is the fold of its first events, so the
+	// longer fold is the right one, whoever stores it last.
+	store(ctx context.Context, tx *sql.Tx, rows []*row) error
 }
 
 // New makes a read model; Open opens it.
@@ -44,7 +53,7 @@ func (db *DB) Open(ctx context.Context) error {
 		return fmt.Errorf("open read model: ORDERS_DB=%q: it must be postgres://... or sqlite:PATH", redacted(db.settings.URL))
 	}
 	if err == nil {
-		err = db.prepare(ctx)
+		db.get, err = db.read.PrepareContext(ctx, "SELECT body FROM orders WHERE order_id = $1")
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open read model: ORDERS_DB=%q: %w", redacted(db.settings.URL), err), db.Close())
@@ -62,29 +71,6 @@ func redacted(s string) string {
 		return scheme + ":..."
 	}
 	return "..."
-}
-
-func (db *DB) prepare(ctx context.Context) error {
-	for _, s := range []struct {
-		to  **sql.Stmt
-		db  *sql.DB
-		sql string
-	}{
-		{&db.load, db.write, "SELECT placed, version, body FROM orders WHERE order_id = $1"},
-		// An order is the fold of its first events, so the longer fold is the right
-		// one, whoever stores it last.
-		{&db.store, db.write, `INSERT INTO orders (order_id, customer_id, status, placed, version, body) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body
-			WHERE excluded.version > orders.version`},
-		{&db.get, db.read, "SELECT body FROM orders WHERE order_id = $1"},
-	} {
-		stmt, err := s.db.PrepareContext(ctx, s.sql)
-		if err != nil {
-			return fmt.Errorf("prepare: %w", err)
-		}
-		*s.to = stmt
-	}
-	return nil
 }
 
 // Close closes the database.

@@ -30,9 +30,7 @@ CREATE TABLE orders_schema_lock (
 		updated_at timestamptz NULL
 	);
 
-INSERT INTO orders (order_id, customer_id, status, placed, version, body) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body
-			WHERE excluded.version > orders.version;
+INSERT INTO orders (order_id, customer_id, status, placed, version, body) SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::TEXT[]) ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body WHERE excluded.version > orders.version;
 
 INSERT INTO orders_schema (version_id, is_applied) VALUES ($1, $2);
 
@@ -55,6 +53,8 @@ SELECT body FROM orders WHERE order_id = $1;
 
 SELECT max(version_id) FROM orders_schema;
 
+SELECT order_id, placed, version, body FROM orders WHERE order_id = ANY($1);
+
 SELECT placed, body FROM orders WHERE placed < $1 AND customer_id = $2 AND status = $3 ORDER BY placed DESC LIMIT 0+$4;
 
 SELECT placed, body FROM orders WHERE placed < $1 AND customer_id = $2 ORDER BY placed DESC LIMIT 0+$3;
@@ -62,8 +62,6 @@ SELECT placed, body FROM orders WHERE placed < $1 AND customer_id = $2 ORDER BY 
 SELECT placed, body FROM orders WHERE placed < $1 AND status = $2 ORDER BY placed DESC LIMIT 0+$3;
 
 SELECT placed, body FROM orders WHERE placed < $1 ORDER BY placed DESC LIMIT 0+$2;
-
-SELECT placed, version, body FROM orders WHERE order_id = $1;
 
 SELECT version_id, is_applied from orders_schema ORDER BY id DESC;
 
