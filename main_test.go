@@ -187,8 +187,11 @@ func get(t *testing.T, nc *nats.Conn, id, status string) placed {
 		if err != nil {
 			return err
 		}
-		if err := json.Unmarshal(m.Data, &o); err != nil || o.Status != status {
-			return fmt.Errorf("%s (%w)", m.Data, err)
+		if err := json.Unmarshal(m.Data, &o); err != nil {
+			return fmt.Errorf("%w: %s", err, m.Data)
+		}
+		if o.Status != status {
+			return fmt.Errorf("it is %q and not %q: %s", o.Status, status, m.Data)
 		}
 		return nil
 	})
@@ -376,17 +379,22 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"up", "DRAIN_TIMEOUT=fast", 2, []string{`DRAIN_TIMEOUT="fast"`, "2s"}},
 		{"up", "FEED_REPLICAS=9", 2, []string{`FEED_REPLICAS="9"`, "5"}},
 		{"run payment", "PAYMENT_LIMIT=much", 2, []string{`PAYMENT_LIMIT="much"`, "two decimal places"}},
+		{"up", "DATA_DIR=/dev/null", 2, []string{`DATA_DIR="/dev/null"`, "not a directory"}},
+		{"run payment", "NATS_CREDS=/nowhere", 2, []string{`NATS_CREDS="/nowhere"`, "no such file"}},
+		{"run payment", "NATS_NKEY=/dev/null", 2, []string{"NATS_NKEY", "seed"}},
+		{"run eventstore", "EVENTSTORE_DB=mysql://u:secret@h/d", 1, []string{"EVENTSTORE_DB", `"mysql"`, "postgres://"}},
+		{"--version", "", 0, []string{"0.1.0"}},
 		{"run nobody", "", 1, []string{`"nobody"`, "payment"}},
 		{"up --log-level=loud", "", 2, []string{`LOG_LEVEL="loud"`, "debug,info,warn,error"}},
 		{"fly", "", 2, []string{"fly", "--help"}},
-		{"ls", "NATS_URL=nats://127.0.0.1:1", 1, []string{"NATS_URL"}},
+		{"ls", "NATS_URL=nats://u:secret@127.0.0.1:1", 1, []string{"NATS_URL", "...@127.0.0.1:1"}},
 	} {
 		p := s.start(c.args, c.env)
 		if code := p.ended(); code != c.code {
 			t.Errorf("%s %s ended with %d", c.env, c.args, code)
 		}
 		for _, word := range c.says {
-			if !strings.Contains(p.out.String(), word) {
+			if !strings.Contains(p.out.String(), word) || strings.Contains(p.out.String(), "secret") {
 				t.Errorf("%s %s does not say %s: %s", c.env, c.args, word, p.out.String())
 			}
 		}

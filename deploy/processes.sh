@@ -2,7 +2,7 @@
 # A real nats-server with nats.conf, and one process per function: what
 # `waybill up` does in one process. Ends all of them on Ctrl-C.
 #
-#   deploy/processes.sh            data under ./data
+#   deploy/processes.sh                        data under ./data
 #   DATA_DIR=/tmp/w deploy/processes.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,9 @@ export DATA_DIR=${DATA_DIR:-./data} NATS_URL=${NATS_URL:-nats://127.0.0.1:4222}
 mkdir -p "$DATA_DIR"
 go build -o "$DATA_DIR/waybill" .
 
+# Each in a process group of its own: Ctrl-C goes to this script alone, which
+# ends them one by one, so that each can finish what it began.
+set -m
 pids=()
 stop() {
 	trap - EXIT
@@ -27,7 +30,7 @@ stop() {
 trap stop EXIT
 trap 'exit 0' INT TERM
 
-nats-server -c nats.conf & pids+=($!)
+nats-server -c nats.conf -sd "$DATA_DIR/jetstream" & pids+=($!)
 for f in eventstore placeorder payment payment review orderview orderquery; do
 	"$DATA_DIR/waybill" run "$f" & pids+=($!)
 done

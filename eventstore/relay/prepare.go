@@ -21,7 +21,8 @@ type MismatchError struct{ Stream, Reason string }
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("JetStream stream %s is not a copy of the event store's: %s; nothing is relayed. "+
-		"If this event store is the right one, stop the functions and delete the stream (nats stream rm %s): it is made anew from SQL",
+		"Is this the right event store (EVENTSTORE_DB, DATA_DIR), and the right NATS (NATS_URL)? "+
+		"If so, delete the stream, and it is made anew from SQL: nats stream rm -f %s",
 		e.Stream, e.Reason, e.Stream)
 }
 

@@ -219,6 +219,16 @@ func (r *Relay) Status() []Status {
 	return all
 }
 
+// StatusOf tells of one stream.
+func (r *Relay) StatusOf(stream string) Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w, ok := r.workers[stream]; ok {
+		return w.status()
+	}
+	return Status{Stream: stream}
+}
+
 // minServer is the oldest server that has what the relay needs.
 var minServer = [2]int{2, 12}
 

@@ -131,7 +131,7 @@ func (l link) failure(ctx context.Context, what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded) && !bounded:
 		return fmt.Errorf("%w: %w: no answer in time", eventstore.ErrUnavailable, err)
 	case errors.Is(err, context.DeadlineExceeded) && l.conn.GetState() != connectivity.Ready:
-		return fmt.Errorf("%w: %w: no façade reached", eventstore.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w: none reached at %s", eventstore.ErrUnavailable, err, l.conn.Target())
 	default:
 		return err
 	}

@@ -3,6 +3,7 @@ package order
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -16,14 +17,23 @@ type Money int64
 // Places is how many decimal places an amount has at most.
 const Places = 2
 
-var errMoney = errors.New("must be a number with at most two decimal places")
+var (
+	errMoney    = errors.New("must be a number with at most two decimal places, like 12.5")
+	errTooLarge = errors.New("is too large")
+)
 
 // ParseMoney reads a decimal like 200, 12.5 or 1e2, exactly.
 func ParseMoney(s string) (Money, error) {
 	// The longest number that could be right is far below this; a huge one is
 	// refused before anyone counts its digits.
 	const longest = 40
-	if len(s) == 0 || len(s) > longest || !keepsDigits(s) {
+	if len(s) == 0 || len(s) > longest {
+		return 0, errMoney
+	}
+	if isHuge(s) {
+		return 0, errTooLarge
+	}
+	if !keepsDigits(s) {
 		return 0, errMoney
 	}
 	d, err := decimal.Parse(s)
@@ -36,9 +46,15 @@ func ParseMoney(s string) (Money, error) {
 	}
 	whole, frac, ok := d.Int64(Places)
 	if !ok || whole > maxWhole || whole < -maxWhole {
-		return 0, errors.New("is too large")
+		return 0, errTooLarge
 	}
 	return Money(whole*100 + frac), nil
+}
+
+// isHuge tells of a number like 1e99 that it is one, and larger than any amount.
+func isHuge(s string) bool {
+	f, err := strconv.ParseFloat(s, 64)
+	return (err == nil || errors.Is(err, strconv.ErrRange)) && math.Abs(f) > 2*maxWhole && !math.IsNaN(f)
 }
 
 // keepsDigits tells whether decimal.Parse keeps every digit of s. It rounds
@@ -80,7 +96,7 @@ func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
 func (m *Money) UnmarshalText(text []byte) error {
 	v, err := ParseMoney(string(text))
 	if err != nil {
-		return fmt.Errorf("%w, like 10000.00", err)
+		return err
 	}
 	*m = v
 	return nil

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -105,22 +106,25 @@ func (Order) Stream() string { return Stream }
 // Exists tells whether the order was placed.
 func (o Order) Exists() bool { return o.Version > 0 }
 
-// Decode makes an event of its stored form. Schema 1 is the only one so far.
+// decoders are all types of events, as they are stored. Schema 1 is the only
+// one so far.
+var decoders = map[string]func(data []byte) (Event, error){
+	Created{}.EventType():         decode[Created],
+	PaymentDebited{}.EventType():  decode[PaymentDebited],
+	PaymentDeclined{}.EventType(): decode[PaymentDeclined],
+	WasApproved{}.EventType():     decode[WasApproved],
+	WasRejected{}.EventType():     decode[WasRejected],
+}
+
+// Types are the types of events that Decode knows, in no order.
+func Types() []string { return slices.Collect(maps.Keys(decoders)) }
+
+// Decode makes an event of its stored form.
 func (Order) Decode(typ string, _ int, data []byte) (Event, error) {
-	switch typ {
-	case Created{}.EventType():
-		return decode[Created](data)
-	case PaymentDebited{}.EventType():
-		return decode[PaymentDebited](data)
-	case PaymentDeclined{}.EventType():
-		return decode[PaymentDeclined](data)
-	case WasApproved{}.EventType():
-		return decode[WasApproved](data)
-	case WasRejected{}.EventType():
-		return decode[WasRejected](data)
-	default:
-		return Unknown{typ}, nil
+	if decode, ok := decoders[typ]; ok {
+		return decode(data)
 	}
+	return Unknown{typ}, nil
 }
 
 func decode[E Event](data []byte) (Event, error) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,10 +247,12 @@ func TestEvolve(t *testing.T) {
 // TestGolden holds the JSON of each event to what is stored in files: a byte
 // that changes is a change of the schema.
 func TestGolden(t *testing.T) {
+	missing := order.Types()
 	for _, e := range []order.Event{
 		placed(t), order.PaymentDebited{Amount: 41250, Currency: "USD"}, order.PaymentDeclined{Reason: "above the limit"},
 		order.WasApproved{}, order.WasRejected{Reason: "no decision"},
 	} {
+		missing = slices.DeleteFunc(missing, func(typ string) bool { return typ == e.EventType() })
 		got, err := json.MarshalIndent(e, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -274,5 +277,8 @@ func TestGolden(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(back, e) {
 			t.Errorf("%s came back as %+v (%v)", e.EventType(), back, err)
 		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("add an event of each of these types to the list above, and run with -update: %v", missing)
 	}
 }

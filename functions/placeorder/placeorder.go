@@ -55,7 +55,7 @@ type Item struct {
 	Code      string       `json:"code"`
 	Name      string       `json:"name"`
 	UnitPrice *order.Money `json:"unit_price"`
-	Quantity  int64        `json:"quantity"`
+	Quantity  *int64       `json:"quantity"`
 }
 
 // AggregateID is the order's.
@@ -78,10 +78,13 @@ func (r *Request) Check() error {
 func (r Request) order(ctx context.Context) (order.Created, error) {
 	items := make([]order.Item, len(r.Items))
 	for i, item := range r.Items {
-		if item.UnitPrice == nil {
+		switch {
+		case item.UnitPrice == nil:
 			return order.Created{}, function.Invalid(fmt.Sprintf("order_items[%d].unit_price", i), "is missing")
+		case item.Quantity == nil:
+			return order.Created{}, function.Invalid(fmt.Sprintf("order_items[%d].quantity", i), "is missing")
 		}
-		items[i] = order.Item{Code: item.Code, Name: item.Name, UnitPrice: *item.UnitPrice, Quantity: item.Quantity}
+		items[i] = order.Item{Code: item.Code, Name: item.Name, UnitPrice: *item.UnitPrice, Quantity: *item.Quantity}
 	}
 	created, err := order.Place(*r.OrderID, r.Customer, r.Restaurant, r.Currency, items, function.Now(ctx))
 	if wrong, ok := errors.AsType[*order.FieldError](err); ok {

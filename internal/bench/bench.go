@@ -45,7 +45,7 @@ type ordersCommand struct {
 
 // Help is shown by bench orders --help.
 func (ordersCommand) Help() string {
-	return "Example: 64 clients for ten seconds, against what `waybill up` runs:\n\n  $ waybill bench orders\n\n" +
+	return "The orders are real: they stay, and orders.list shows them. Use a DATA_DIR of its own where that matters.\n\nExample: 64 clients for ten seconds, against what `waybill up` runs:\n\n  $ waybill bench orders\n\n" +
 		"Open loop, 500 orders a second:\n\n  $ waybill bench orders --rate 500"
 }
 
@@ -71,8 +71,8 @@ type Report struct {
 	Seconds  float64 `json:"seconds"`
 	Accepted int     `json:"accepted"`
 	Approved int     `json:"approved"`
-	// Lost were accepted and not approved when the run gave up waiting.
-	Lost int `json:"lost"`
+	// Waiting were accepted and not approved when the run gave up on them.
+	Waiting int `json:"waiting"`
 	// Retried counts requests that got no good answer and were made again
 	// under the same order id.
 	Retried int `json:"retried"`
@@ -106,7 +106,7 @@ type load struct {
 	accepted *hdrhistogram.Histogram  // microseconds
 	approved *hdrhistogram.Histogram
 
-	begun, done, lost, retried, skipped atomic.Int64
+	begun, done, waiting, retried, skipped atomic.Int64
 }
 
 // Run places orders until the time is over, waits for them, and prints the
@@ -198,7 +198,7 @@ func (l *load) place(ctx context.Context, began time.Time) {
 		l.record(l.approved, time.Since(began))
 		l.done.Add(1)
 	} else {
-		l.lost.Add(1)
+		l.waiting.Add(1)
 	}
 }
 
@@ -295,7 +295,7 @@ func (l *load) progress(ctx context.Context) func() {
 func (l *load) report(took time.Duration, w io.Writer) error {
 	r := Report{
 		Clients: l.c.Clients, Rate: l.c.Rate, Seconds: took.Seconds(),
-		Accepted: int(l.accepted.TotalCount()), Approved: int(l.done.Load()), Lost: int(l.lost.Load()),
+		Accepted: int(l.accepted.TotalCount()), Approved: int(l.done.Load()), Waiting: int(l.waiting.Load()),
 		Retried: int(l.retried.Load()), Skipped: int(l.skipped.Load()),
 		PerSecond:  float64(l.done.Load()) / took.Seconds(),
 		ToAccepted: percentiles(l.accepted), ToApproved: percentiles(l.approved),
@@ -307,8 +307,8 @@ func (l *load) report(took time.Duration, w io.Writer) error {
 			return fmt.Errorf("print report: %w", err)
 		}
 	} else {
-		fmt.Fprintf(w, "%d orders accepted and %d approved in %.1f s: %.0f orders/s (%d lost, %d retried, %d skipped)\n",
-			r.Accepted, r.Approved, r.Seconds, r.PerSecond, r.Lost, r.Retried, r.Skipped)
+		fmt.Fprintf(w, "%d orders accepted and %d approved in %.1f s: %.0f orders/s (%d not approved yet, %d retried, %d skipped)\n",
+			r.Accepted, r.Approved, r.Seconds, r.PerSecond, r.Waiting, r.Retried, r.Skipped)
 		fmt.Fprintf(w, "%-20s %9s %9s %9s %9s %9s\n", "milliseconds", "p50", "p90", "p99", "p99.9", "max")
 		for _, row := range []struct {
 			name string
@@ -318,8 +318,8 @@ func (l *load) report(took time.Duration, w io.Writer) error {
 		}
 	}
 	switch {
-	case r.Lost > 0:
-		return fmt.Errorf("%d accepted orders were not approved", r.Lost)
+	case r.Waiting > 0:
+		return fmt.Errorf("%d accepted orders are not approved yet; look again with orders.get, and for dead letters", r.Waiting)
 	case r.Approved == 0:
 		return errors.New("no order was approved; is everything running? see waybill ls")
 	}

@@ -88,12 +88,15 @@ func Main(functions ...function.Function) { Program{Functions: functions}.Main()
 
 // Main runs the program, and ends the process: with 0 when it was asked to.
 func (p Program) Main() {
-	// The first signal asks to stop; after it a second one ends the process at
-	// once, as signals do.
+	// The first signal asks to stop; a second one ends the process at once, as
+	// signals do. Two at the same moment are one: a terminal's and a script's.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameMoment, stop) })
 	os.Exit(p.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
+
+// sameMoment is how close two signals are that mean one thing.
+const sameMoment = 100 * time.Millisecond
 
 // exit is how kong asks for the end of the process.
 type exit int
@@ -168,7 +171,7 @@ func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
 		kong.ExplicitGroups([]kong.Group{{
 			Key: "settings", Title: "Settings, for every command; each is an environment variable too:",
 		}}),
-		kong.Vars{"name": p.Name, "names": strings.Join(names, ", "), "release": p.Release},
+		kong.Vars{"name": p.Name, "names": strings.Join(names, ", "), "release": p.Release, "version": p.Release},
 		kong.Embed(flags),
 	}
 	for _, c := range p.Commands {

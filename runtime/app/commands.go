@@ -84,6 +84,11 @@ func (s *session) names() []string {
 func (s *session) run(ctx context.Context, functions []function.Function, store, server bool) error {
 	began := time.Now()
 	p := &process{session: s}
+	if server || store {
+		if err := os.MkdirAll(s.settings.DataDir, 0o750); err != nil {
+			return &config.Error{Variable: "DATA_DIR", Value: s.settings.DataDir, Reason: errors.Unwrap(err).Error()}
+		}
+	}
 	for _, r := range s.program.resources(functions) {
 		if c := r.Config(); c != nil {
 			if err := config.Load(ctx, s.lookup, c); err != nil {
@@ -93,7 +98,11 @@ func (s *session) run(ctx context.Context, functions []function.Function, store,
 	}
 	err := p.start(ctx, functions, store, server)
 	if err == nil {
-		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "functions", strings.Join(names(functions), ","))
+		parts := names(functions)
+		if store {
+			parts = append([]string{EventStore}, parts...)
+		}
+		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "runs", strings.Join(parts, ","))
 		select {
 		case <-ctx.Done():
 			s.log.Info("stopping", "timeout", s.settings.DrainTimeout)
@@ -127,7 +136,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started; LAG is what waits in JetStream."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done. What keeps events from JetStream is said below."
 }
 
 // line is one function as ls shows it.
@@ -143,6 +152,8 @@ type line struct {
 	// Lag and InHand are nil for a function that consumes nothing.
 	Lag    *uint64 `json:"lag,omitempty"`
 	InHand *int    `json:"in_hand,omitempty"`
+	// Problems are what keeps an event store from relaying.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Run prints what runs.
@@ -175,7 +186,15 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%v\t%s\t%s\n", l.Name, l.Replicas, strings.Join(l.Hosts, ","),
 			strings.Join(l.Releases, ","), l.Done, l.Errors, l.Average.Round(time.Microsecond), lag, inHand)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		for _, problem := range l.Problems {
+			fmt.Fprintf(s.stdout, "\n%s does not relay: %s\n", l.Name, problem)
+		}
+	}
+	return nil
 }
 
 // summarise makes a line of all instances of a name.
@@ -196,7 +215,10 @@ func summarise(ctx context.Context, js jetstream.JetStream, instances []discover
 		first := l.Replicas == 0
 		l.Replicas++
 		l.Hosts, l.Releases = add(l.Hosts, i.Metadata[discovery.MetadataHost]), add(l.Releases, i.Version)
-		for _, s := range i.Stats {
+		for n, s := range i.Stats {
+			if i.Endpoints[n].Metadata["door"] == "relay" && s.LastError != "" {
+				l.Problems = add(l.Problems, s.LastError)
+			}
 			l.Done, l.Errors = l.Done+s.NumRequests, l.Errors+s.NumErrors
 			spent[l.Name] += s.ProcessingTime
 		}

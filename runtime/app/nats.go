@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/discovery"
 )
 
@@ -31,11 +33,12 @@ func resolvers(nc *nats.Conn) []grpc.DialOption {
 // connect connects to NATS as the settings say. When no server answers it
 // keeps trying, and so does everything that needs the connection.
 func (s *session) connect(_ context.Context, more ...nats.Option) (*nats.Conn, error) {
-	options := append(s.natsOptions(), more...)
-	var (
-		nc  *nats.Conn
-		err error
-	)
+	options, err := s.natsOptions()
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, more...)
+	var nc *nats.Conn
 	if s.settings.NATSContext != "" {
 		nc, _, err = natscontext.Connect(s.settings.NATSContext, options...)
 	} else {
@@ -46,7 +49,7 @@ func (s *session) connect(_ context.Context, more ...nats.Option) (*nats.Conn, e
 		nc, err = nats.Connect(url, options...)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w; is NATS_URL right?", err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", s.natsTarget(), err)
 	}
 	if err := relay.CheckServer(nc); err != nil {
 		nc.Close()
@@ -55,7 +58,28 @@ func (s *session) connect(_ context.Context, more ...nats.Option) (*nats.Conn, e
 	return nc, nil
 }
 
-func (s *session) natsOptions() []nats.Option {
+// natsTarget is where NATS is looked for, without what is secret in it.
+func (s *session) natsTarget() string {
+	if s.settings.NATSContext != "" {
+		return "context " + s.settings.NATSContext
+	}
+	if s.settings.NATSURL == "" {
+		return "nats://" + s.settings.NATSListen
+	}
+	var shown []string
+	for server := range strings.SplitSeq(s.settings.NATSURL, ",") {
+		if at := strings.LastIndexByte(server, '@'); at >= 0 {
+			scheme, _, found := strings.Cut(server, "://")
+			if server = "..." + server[at:]; found {
+				server = scheme + "://" + server
+			}
+		}
+		shown = append(shown, server)
+	}
+	return strings.Join(shown, ",")
+}
+
+func (s *session) natsOptions() ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 500*time.Millisecond),
@@ -75,15 +99,28 @@ func (s *session) natsOptions() []nats.Option {
 			s.log.Warn("NATS error", "subject", subject, "error", err)
 		}),
 	}
+	for variable, path := range map[string]string{
+		"NATS_CREDS": s.settings.NATSCreds, "NATS_NKEY": s.settings.NATSNkey, "NATS_CA": s.settings.NATSCA,
+		"NATS_CERT": s.settings.NATSCert, "NATS_KEY": s.settings.NATSKey,
+	} {
+		if path == "" {
+			continue
+		}
+		if f, err := os.Open(path); err != nil {
+			return nil, &config.Error{Variable: variable, Value: path, Reason: errors.Unwrap(err).Error()}
+		} else if err := f.Close(); err != nil {
+			return nil, &config.Error{Variable: variable, Value: path, Reason: err.Error()}
+		}
+	}
 	if s.settings.NATSCreds != "" {
 		options = append(options, nats.UserCredentials(s.settings.NATSCreds))
 	}
 	if s.settings.NATSNkey != "" {
-		if nkey, err := nats.NkeyOptionFromSeed(s.settings.NATSNkey); err == nil {
-			options = append(options, nkey)
-		} else {
-			s.log.Error("NATS_NKEY can't be read", "error", err)
+		nkey, err := nats.NkeyOptionFromSeed(s.settings.NATSNkey)
+		if err != nil {
+			return nil, &config.Error{Variable: "NATS_NKEY", Value: s.settings.NATSNkey, Reason: "holds no nkey seed"}
 		}
+		options = append(options, nkey)
 	}
 	if s.settings.NATSCA != "" {
 		options = append(options, nats.RootCAs(s.settings.NATSCA))
@@ -91,7 +128,7 @@ func (s *session) natsOptions() []nats.Option {
 	if s.settings.NATSCert != "" {
 		options = append(options, nats.ClientCert(s.settings.NATSCert, s.settings.NATSKey))
 	}
-	return options
+	return options, nil
 }
 
 // Client is what a program's own commands get: a way to what runs.
@@ -118,7 +155,7 @@ func (c *Client) NATS(ctx context.Context) (*nats.Conn, error) {
 	for !nc.IsConnected() {
 		select {
 		case <-ctx.Done():
-			return nil, errors.New("connect to NATS: nobody answers; start it with " + c.s.program.Name + " up, or set NATS_URL")
+			return nil, fmt.Errorf("connect to NATS: nobody answers at %s: start it with %s up, or set NATS_URL", c.s.natsTarget(), c.s.program.Name)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

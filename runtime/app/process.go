@@ -60,7 +60,7 @@ func (p *process) start(ctx context.Context, functions []function.Function, stor
 		}
 		p.onStop(func(context.Context) error { return r.Close() })
 	}
-	return p.startFunctions(functions)
+	return p.startFunctions(ctx, functions)
 }
 
 func (p *process) startNATS(ctx context.Context, functions []function.Function, embedded bool) error {
@@ -87,7 +87,7 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 	}
 	p.nc = nc
 	if !embedded {
-		p.natsURL = nc.ConnectedUrlRedacted()
+		p.natsURL = p.natsTarget()
 	}
 	p.onStop(func(context.Context) error { nc.Close(); return nil })
 	return nil
@@ -113,16 +113,17 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 	}
 	p.store = backend
 	p.onStop(func(context.Context) error { return backend.Close() })
-	if err := p.startRelay(backend, alone); err != nil {
-		return err
-	}
-	return p.startFacade(ctx, backend)
-}
-
-func (p *process) startRelay(backend eventstore.Backend, alone bool) error {
-	hostname, err := osHostname()
+	r, err := p.startRelay(backend, alone)
 	if err != nil {
 		return err
+	}
+	return p.startFacade(ctx, backend, r)
+}
+
+func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Relay, error) {
+	hostname, err := osHostname()
+	if err != nil {
+		return nil, err
 	}
 	r, err := relay.New(backend, p.nc, relay.Options{
 		Streams: append(p.program.streams(), "DEADLETTERS"),
@@ -130,10 +131,10 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) error {
 		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.background(r.Run)
-	return nil
+	return r, nil
 }
 
 // background runs a part until the process stops.
@@ -155,8 +156,9 @@ func (p *process) fail(err error) {
 	}
 }
 
-// startFacade serves the event store over gRPC, and makes it known.
-func (p *process) startFacade(ctx context.Context, store eventstore.Store) error {
+// startFacade serves the event store over gRPC, and makes it known, and with it
+// how far each stream is relayed.
+func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *relay.Relay) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.GRPCListen)
 	if err != nil {
 		return fmt.Errorf("serve event store: GRPC_LISTEN=%q: %w; set GRPC_LISTEN to another address", p.settings.GRPCListen, err)
@@ -188,12 +190,21 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store) error
 		return err
 	}
 	p.onStop(func(context.Context) error { service.Stop(); return nil })
+	for _, s := range r.Status() {
+		service.Endpoint("relay-"+s.Stream, "feed."+s.Stream+".*", map[string]string{"door": "relay", "stream": s.Stream}).Report(func() (int, string) {
+			if !r.Leading() {
+				return 0, "" // another does
+			}
+			now := r.StatusOf(s.Stream)
+			return int(now.Relayed), now.Problem //nolint:gosec // a position
+		})
+	}
 	return nil
 }
 
 // startFunctions opens the doors, and on a stop closes all of them at once:
 // each may wait for what runs.
-func (p *process) startFunctions(functions []function.Function) error {
+func (p *process) startFunctions(ctx context.Context, functions []function.Function) error {
 	var hosts []*host.Host
 	p.onStop(func(ctx context.Context) error {
 		errs := make([]error, len(hosts))
@@ -212,25 +223,28 @@ func (p *process) startFunctions(functions []function.Function) error {
 		}
 		hosts = append(hosts, h)
 	}
-	return p.awaitReady(hosts)
+	return p.awaitReady(ctx, hosts)
 }
 
-// readyWait is how long a start waits for its streams before it says that it
-// goes on without.
-const readyWait = 5 * time.Second
+// sayWaiting is how often the log says what a start waits for.
+const sayWaiting = 5 * time.Second
 
-func (p *process) awaitReady(hosts []*host.Host) error {
-	deadline := time.Now().Add(readyWait)
+// awaitReady waits until every function can do its work.
+func (p *process) awaitReady(ctx context.Context, hosts []*host.Host) error {
+	said := time.Now().Add(time.Second - sayWaiting)
 	for _, h := range hosts {
-		for h.Ready() != nil && time.Now().Before(deadline) {
+		for err := h.Ready(); err != nil; err = h.Ready() {
+			if time.Since(said) > sayWaiting {
+				said = time.Now()
+				p.log.Warn("not ready yet", "nats", p.natsTarget(), "error", err)
+			}
 			select {
+			case <-ctx.Done():
+				return ctx.Err()
 			case err := <-p.failed:
 				return err
 			case <-time.After(5 * time.Millisecond):
 			}
-		}
-		if err := h.Ready(); err != nil {
-			p.log.Warn("not ready yet", "error", err)
 		}
 	}
 	return nil

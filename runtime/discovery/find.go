@@ -47,7 +47,8 @@ func Find(ctx context.Context, nc *nats.Conn, name string) ([]Instance, error) {
 	}
 	var all []Instance
 	for _, info := range infos {
-		if s, ok := byID[info.ID]; ok { // else it stopped between the questions
+		// Else it stopped between the questions, or is none of ours.
+		if s, ok := byID[info.ID]; ok && len(s.Endpoints) == len(info.Endpoints) {
 			all = append(all, Instance{Info: info, Started: s.Started, Stats: s.Endpoints})
 		}
 	}

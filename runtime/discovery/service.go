@@ -50,6 +50,7 @@ type Endpoint struct {
 	errors    int
 	lastError string
 	spent     time.Duration
+	report    func() (done int, problem string)
 }
 
 // Announce makes the service known on nc.
@@ -110,6 +111,14 @@ func (s *Service) Endpoint(name, subject string, metadata map[string]string) *En
 	return e
 }
 
+// Report has the endpoint's numbers come from elsewhere: what was done, and what
+// the problem is now; empty if there is none.
+func (e *Endpoint) Report(f func() (done int, problem string)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.report = f
+}
+
 // Done counts one message that was handled; failure is empty if it went well.
 func (e *Endpoint) Done(took time.Duration, failure string) {
 	e.mu.Lock()
@@ -159,6 +168,9 @@ func (e *Endpoint) stats() *micro.EndpointStats {
 	s := &micro.EndpointStats{
 		Name: e.info.Name, Subject: e.info.Subject, QueueGroup: e.info.QueueGroup,
 		NumRequests: e.done, NumErrors: e.errors, LastError: e.lastError, ProcessingTime: e.spent,
+	}
+	if e.report != nil {
+		s.NumRequests, s.LastError = e.report()
 	}
 	if e.done > 0 {
 		s.AverageProcessingTime = e.spent / time.Duration(e.done)

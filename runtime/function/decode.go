@@ -46,6 +46,8 @@ func decodeRefusal(err error) error {
 			return Invalid(field, "must be a whole number")
 		case semantic.Err != nil:
 			return Invalid(field, "%s", plain(semantic.Err))
+		case field == "body":
+			return Invalid(field, "must be a JSON object")
 		default:
 			return Invalid(field, "can't be a JSON %s", semantic.JSONKind)
 		}
@@ -58,6 +60,21 @@ func decodeRefusal(err error) error {
 	default:
 		return Invalid("body", "is not a JSON object")
 	}
+}
+
+// fieldOf is the JSON name of the request's field that holds the value;
+// "aggregate id" if none does.
+func fieldOf(request any, value string) string {
+	v := reflect.Indirect(reflect.ValueOf(request))
+	if v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			if field := reflect.Indirect(v.Field(i)); name != "" && field.Kind() == reflect.String && field.String() == value {
+				return name
+			}
+		}
+	}
+	return "aggregate id"
 }
 
 func isInteger(t reflect.Type) bool {

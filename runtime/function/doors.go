@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -120,7 +121,8 @@ type Prepared struct {
 func (d *Request) Subject() string { return d.subject }
 func (d *Request) door()           {}
 
-// Addressed is a request about one aggregate. Where *R has a method
+// Addressed is a request about one aggregate. An id that can be none is refused,
+// under the name of its field. Where *R has a method
 // Check() error it is called after decoding: it fills what may be left out,
 // and refuses what is wrong with [Invalid].
 type Addressed interface {
@@ -140,7 +142,7 @@ func Create[S State[S, D], D DomainEvent, R Addressed](subject string, decide fu
 // Command makes a door for requests to an aggregate: its state is loaded,
 // decide decides, and what it returns is appended at the version it saw. When
 // another was faster it is loaded and decided again. The reply is the state
-// after that.
+// after that. An aggregate that is not there is refused with [NotFound].
 func Command[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
 	return addressed(subject, decide, command)
 }
@@ -156,10 +158,17 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 			return Prepared{}, err
 		}
 		id := request.AggregateID()
+		if err := eventstore.CheckID(fieldOf(request, id), id); err != nil {
+			return Prepared{}, err
+		}
 		return Prepared{Aggregate: id, Answer: func(ctx context.Context, r *Runner) (any, error) {
-			return run(ctx, r, id, func(ctx context.Context, state S) ([]D, error) {
+			state, err := run(ctx, r, id, func(ctx context.Context, state S) ([]D, error) {
 				return decide(ctx, state, request)
 			})
+			if errors.Is(err, errNotThere) {
+				err = NotFound(fieldOf(request, id), "there is no %q in %s", id, state.Stream())
+			}
+			return state, err
 		}}, nil
 	}}
 }

@@ -13,8 +13,8 @@
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
-// The package knows no transport. runtime/host opens the doors on NATS;
-// runtime/functiontest and plain tests call handlers directly.
+// The package knows no transport: runtime/host opens the doors on NATS. A handler
+// is a plain function, and a test calls it.
 package function
 
 import (

@@ -144,6 +144,9 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 			}
 			fresh = true
 		}
+		if next == nil && seen.version == 0 {
+			return seen.state, errNotThere
+		}
 		decided, err := decision(ctx, seen.state)
 		if err != nil && isRefusal(err) && !fresh {
 			atLeast = 0 // perhaps the state is old: look before refusing
@@ -166,7 +169,11 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 	return seen.state, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, ErrConflicts)
 }
 
-// command decides on the aggregate as it is now.
+// errNotThere says that a command is to an aggregate without events.
+var errNotThere = errors.New("there is no such aggregate")
+
+// command decides on the aggregate as it is now; one that is not there is
+// refused.
 func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	decision func(context.Context, S) ([]D, error),
 ) (S, error) {

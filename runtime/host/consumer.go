@@ -50,6 +50,7 @@ type consumer struct {
 	mu    sync.Mutex
 	held  map[*delivery]struct{}
 	freed chan struct{} // told when a delivery is let go
+	cut   chan struct{} // told when the event store can't be reached from here
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it
@@ -80,7 +81,7 @@ func (h *Host) openConsumer(js jetstream.JetStream, stream, subject string, stat
 	c := &consumer{
 		h: h, js: js, stream: stream, subject: subject, stats: stats,
 		log:  h.log.With("stream", stream),
-		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1),
+		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan struct{}, 1),
 		state: errors.New("starting"),
 		fails: newFailures(js, h.f.Name, stream),
 	}
@@ -97,6 +98,9 @@ func (c *consumer) run() {
 	wait := newBackoff()
 	for !c.stopping() {
 		durable, err := c.find(c.pull)
+		if err == nil {
+			err = c.reachStore()
+		}
 		if err == nil {
 			c.became(nil)
 			began := time.Now()
@@ -160,6 +164,9 @@ func (c *consumer) ready() error {
 // there is taken as it is: where it starts can't be changed, and its settings
 // may be those of a newer release.
 func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
+	if !c.h.opts.Conn.IsConnected() {
+		return nil, errNotConnected
+	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := c.js.Stream(ctx, c.stream)
@@ -203,18 +210,38 @@ func (c *consumer) config() jetstream.ConsumerConfig {
 	return cfg
 }
 
-// pullFrom pulls until the drain begins or the durable is lost.
+// reachStore tells whether the event store answers. A process that can't reach
+// it must not take events that others could handle.
+func (c *consumer) reachStore() error {
+	ctx, cancel := context.WithTimeout(c.h.work, apiTimeout)
+	defer cancel()
+	read := eventstore.StreamRead{Stream: c.stream, From: eventstore.MaxPosition, Limit: 1}
+	if _, err := eventstore.Collect(c.h.opts.Store.ReadStream(ctx, read)); err != nil {
+		return fmt.Errorf("reach event store: %w", err)
+	}
+	return nil
+}
+
+// errCut ends the pulling when the event store can't be reached from here.
+var errCut = errors.New("the event store can't be reached from here")
+
+// pullFrom pulls until the drain begins, the durable is lost, or the event
+// store.
 func (c *consumer) pullFrom(durable jetstream.Consumer) error {
+	select {
+	case <-c.cut: // of the last time
+	default:
+	}
 	leases, endLeases := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
 	defer func() { endLeases(); wg.Wait() }()
 	for {
-		free, ok := c.awaitRoom()
-		if !ok {
+		free, err := c.awaitRoom()
+		if err != nil {
 			// What is in hand may run for as long as a drain lets it.
 			c.door.drain()
-			return nil
+			return err
 		}
 		// A pull that is left alone ends by itself, so nothing that the server
 		// sends is ever missed: not at a drain either.
@@ -232,21 +259,28 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 }
 
 // awaitRoom waits until half of what may be in hand is free, so that one pull
-// brings many; false when the drain began.
-func (c *consumer) awaitRoom() (free int, ok bool) {
+// brings many. An error says why there will be no more pulls.
+func (c *consumer) awaitRoom() (free int, err error) {
 	most := c.door.capacity()
 	for {
 		if c.stopping() {
-			return 0, false
+			return 0, c.pull.Err()
 		}
 		c.mu.Lock()
 		free = most - len(c.held)
 		c.mu.Unlock()
 		if free >= max(1, most/2) {
-			return free, true
+			select {
+			case <-c.cut:
+				return 0, errCut
+			default:
+				return free, nil
+			}
 		}
 		select {
 		case <-c.freed:
+		case <-c.cut:
+			return 0, errCut
 		case <-c.pull.Done():
 		}
 	}

@@ -60,11 +60,13 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 
 func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every job has a deadline
 
-// untilStored runs the handler and settles its outcome. While the event store
-// is away the delivery stays in hand, its lease extended: nothing is counted
-// against it, and nothing more is pulled than there is room for.
+// untilStored runs the handler and settles its outcome. While something that it
+// needs is away the delivery stays in hand, its lease extended: nothing is
+// counted against it, and nothing more is pulled than there is room for. When
+// it is the event store, for long, the events are given back once, for a
+// process that can reach it, and none is pulled here until this one can.
 func (c *consumer) untilStored(d *delivery, handle func() error) {
-	wait := newBackoff()
+	wait, asked := newBackoff(), time.Now()
 	for {
 		err := handle()
 		if function.FateOf(err, c.h.work.Err() != nil) != function.Held {
@@ -72,6 +74,16 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			return
 		}
 		c.waits("event waits in hand", d, err)
+		if time.Since(asked) > c.h.opts.Patience {
+			if asked = time.Now(); c.reachStore() != nil {
+				select {
+				case c.cut <- struct{}{}:
+				default:
+				}
+				c.giveBack(d)
+				return
+			}
+		}
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return

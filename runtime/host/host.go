@@ -42,6 +42,10 @@ type Options struct {
 	// Refresh is how long one pull request stays open at most, and so how
 	// long a drain waits for what may still come. Default 500 ms.
 	Refresh time.Duration
+	// Patience is how long an event is held for something that is away, before
+	// the event store is asked whether it can be reached from here at all.
+	// Default 10 s.
+	Patience time.Duration
 }
 
 // Host is a running function.
@@ -75,6 +79,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	}
 	if opts.Refresh == 0 {
 		opts.Refresh = 500 * time.Millisecond
+	}
+	if opts.Patience == 0 {
+		opts.Patience = 10 * time.Second
 	}
 	f = f.WithDefaults()
 	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store, opts.Cache)}
@@ -131,10 +138,12 @@ func consumerMetadata(stream, durable string) map[string]string {
 	return map[string]string{"door": "consumer", "stream": stream, "durable": durable}
 }
 
+var errNotConnected = errors.New("not connected to NATS")
+
 // Ready says why the function can't do its work at present; nil if it can.
 func (h *Host) Ready() error {
 	if !h.opts.Conn.IsConnected() {
-		return errors.New("not connected to NATS")
+		return errNotConnected
 	}
 	if h.consumer != nil {
 		return h.consumer.ready()

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -96,10 +98,7 @@ func open(_ context.Context, c counter, r openRequest) ([]event, error) {
 	return []event{opened(r)}, nil
 }
 
-func add(_ context.Context, c counter, r addRequest) ([]event, error) {
-	if c.Version == 0 {
-		return nil, function.NotFound("id", "no counter %q", r.ID)
-	}
+func add(_ context.Context, _ counter, r addRequest) ([]event, error) {
 	return []event{counted{r.By}}, nil
 }
 
@@ -229,7 +228,7 @@ func TestRequests(t *testing.T) {
 		{"counters.add", `{"id":"a","by":2}`, "", `{"id":"a","value":2,"version":2}`},
 		{"counters.add", `{"id":"a","by":3}`, "", `{"id":"a","value":5,"version":3}`},
 		{"counters.open", `{"id":"a"}`, "", `{"id":"a","value":0,"version":1}`}, // as it was first made
-		{"counters.add", `{"id":"b","by":3}`, "404", `{"code":404,"error":"id: no counter \"b\"","field":"id"}`},
+		{"counters.add", `{"id":"b","by":3}`, "404", `{"code":404,"error":"id: there is no \"b\" in COUNTERS","field":"id"}`},
 		{"counters.open", `{"id":"a.b"}`, "400", `{"code":400,"error":"id: is no id","field":"id"}`},
 		{"counters.open", `{"id":"a","x":1}`, "400", `{"code":400,"error":"x: is not a field of this request","field":"x"}`},
 		{"counters.open", `nonsense`, "400", ""},
@@ -442,6 +441,69 @@ func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
 	w.server.Restart()
 	w.append2(40, 50)
 	handled(50)
+}
+
+// cutOff is a store that can't be reached while it is down.
+type cutOff struct {
+	eventstore.Store
+	down atomic.Bool
+}
+
+func (c *cutOff) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	if c.down.Load() {
+		return eventstore.Appended{}, eventstore.ErrUnavailable
+	}
+	return c.Store.Append(ctx, a)
+}
+
+func (c *cutOff) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
+	if c.down.Load() {
+		return func(yield func(eventstore.Event, error) bool) { yield(eventstore.Event{}, eventstore.ErrUnavailable) }
+	}
+	return c.Store.ReadStream(ctx, r)
+}
+
+// TestWhoIsCutOffTakesNothing has two replicas of which one can't reach the
+// event store, at first never, then no more: the other handles everything.
+func TestWhoIsCutOffTakesNothing(t *testing.T) {
+	w := newWorld(t)
+	store := &cutOff{Store: w.store}
+	store.down.Store(true)
+	f := step("counts", countOnce)
+	handled := func(n int) func() error {
+		return func() error {
+			if got := w.count("COUNTERS", "counted"); got != n {
+				return fmt.Errorf("%d of %d", got, n)
+			}
+			return nil
+		}
+	}
+	away, err := host.Start(f, host.Options{
+		Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 50 * time.Millisecond, Patience: 200 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.stop(away)
+	near := w.start(f)
+	w.append(50)
+	w.eventually("handle all", handled(50))
+	if err := away.Ready(); err == nil || !strings.Contains(err.Error(), "event store") {
+		t.Fatalf("who is cut off says it is ready: %v", err)
+	}
+	store.down.Store(false)
+	w.eventually("reach the store", away.Ready)
+	w.stop(near) // now the other gets it all, and is cut off
+	store.down.Store(true)
+	w.append2(50, 80)
+	w.eventually("take notice", func() error {
+		if away.Ready() == nil {
+			return errors.New("it says it is ready")
+		}
+		return nil
+	})
+	w.start(f)
+	w.eventually("handle what was given back", handled(80))
 }
 
 func TestProjectionGetsEverythingInBatches(t *testing.T) {

@@ -25,8 +25,6 @@ type Options struct {
 	Listen string
 	// StoreDir is where JetStream keeps its files.
 	StoreDir string
-	// Monitor opens the monitoring port that the configuration names.
-	Monitor bool
 	// Logger gets what the server logs. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -47,7 +45,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if err := portsFree(ctx, opts); err != nil {
+	if err := portFree(ctx, opts); err != nil {
 		return nil, err
 	}
 	s, err := server.NewServer(opts)
@@ -97,31 +95,24 @@ func (o Options) server() (*server.Options, error) {
 	if o.StoreDir != "" {
 		opts.StoreDir = o.StoreDir
 	}
-	if !o.Monitor {
-		opts.HTTPPort, opts.HTTPHost = 0, ""
-	}
+	// Two systems on one machine would be in each other's way.
+	opts.HTTPPort, opts.HTTPHost = 0, ""
 	opts.JetStream, opts.NoSigs, opts.NoLog = true, true, false
 	return opts, nil
 }
 
-// portsFree tries the ports first: the server itself would end the process.
-func portsFree(ctx context.Context, opts *server.Options) error {
-	try := func(variable string, host string, port int, advice string) error {
-		if port <= 0 {
-			return nil
-		}
-		address := net.JoinHostPort(host, strconv.Itoa(port))
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-		if err != nil {
-			return fmt.Errorf("start NATS server: %s: can't listen on %s: %w; %s", variable, address, err, advice)
-		}
-		return l.Close()
+// portFree tries the port first: the server itself would end the process.
+func portFree(ctx context.Context, opts *server.Options) error {
+	if opts.Port <= 0 {
+		return nil
 	}
-	if err := try("NATS_LISTEN", opts.Host, opts.Port,
-		"set NATS_LISTEN to another address, or NATS_URL to use the server that is there"); err != nil {
-		return err
+	address := net.JoinHostPort(opts.Host, strconv.Itoa(opts.Port))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("start NATS server: NATS_LISTEN: can't listen on %s: %w; "+
+			"set NATS_LISTEN to another address, or NATS_URL to use the server that is there", address, err)
 	}
-	return try("nats.conf", opts.HTTPHost, opts.HTTPPort, "change the line http in nats.conf")
+	return l.Close()
 }
 
 // URL is where clients connect.
