@@ -49,7 +49,7 @@ func decodeRefusal(err error) error {
 		case field == "body":
 			return Invalid(field, "must be a JSON object")
 		default:
-			return Invalid(field, "can't be a JSON %s", semantic.JSONKind)
+			return Invalid(field, "can't be a JSON %s", kindName(semantic.JSONKind))
 		}
 	case errors.As(err, &syntactic):
 		field := fieldPath(string(syntactic.JSONPointer))
@@ -59,6 +59,17 @@ func decodeRefusal(err error) error {
 		return Invalid(field, "is not valid JSON at byte %d", syntactic.ByteOffset)
 	default:
 		return Invalid("body", "is not a JSON object")
+	}
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	default:
+		return k.String()
 	}
 }
 
