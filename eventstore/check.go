@@ -15,6 +15,7 @@ const (
 	MaxStreamName   = 32
 	MaxID           = 64
 	MaxType         = 32
+	MaxTypes        = 32   // that a read may ask for
 	MaxMetadata     = 256  // source, causation id, correlation id, traceparent
 	MaxLast         = 1000 // events that a read of the last n may ask for
 	MaxSchema       = 1 << 20
@@ -136,6 +137,14 @@ func (r StreamRead) Check() error {
 	}
 	if r.Limit < 0 {
 		return invalid("limit", "is %d; allowed are 0 (all) and up", r.Limit)
+	}
+	if len(r.Types) > MaxTypes {
+		return invalid("types", "are %d; allowed are at most %d", len(r.Types), MaxTypes)
+	}
+	for i, t := range r.Types {
+		if !isType(t) {
+			return invalid(fmt.Sprintf("types[%d]", i), "is %s; a type matches [a-z][a-z0-9]{0,%d}", quote(t), MaxType-1)
+		}
 	}
 	return nil
 }

@@ -61,8 +61,9 @@ type Store interface {
 	ReadAggregate(ctx context.Context, r AggregateRead) iter.Seq2[Event, error]
 
 	// ReadStream yields a stream's events in the order of their positions,
-	// from r.From on, to the last one that was committed when it got there.
-	// An error ends the sequence.
+	// from r.From on, to the last one that was committed when it got there; or,
+	// with r.Follow, without an end: it waits for those to come. An error ends
+	// the sequence. A reader that takes its time holds nothing back but itself.
 	ReadStream(ctx context.Context, r StreamRead) iter.Seq2[Event, error]
 }
 
@@ -84,6 +85,10 @@ type StreamRead struct {
 	From uint64
 	// Limit is how many events to read at the most; zero means all.
 	Limit int
+	// Types, if not empty, are the only types of events to read.
+	Types []string
+	// Follow waits for more at the end, until the context ends.
+	Follow bool
 }
 
 // Collect gathers what a read yields. It is for reads known to be short: the
@@ -111,8 +116,8 @@ type Backend interface {
 
 	// OnCommit has f called with the events of every commit made through this
 	// backend: per stream in the order of their positions, and before Append
-	// returns. f must not block, and must not keep the slice. Register before
-	// the first append.
+	// returns; of two streams perhaps at once. f must not block, and must not
+	// keep the slice. Register before the first append.
 	OnCommit(f func(stream string, events []Event))
 
 	// SaveDurables replaces what is known of a stream's durables.

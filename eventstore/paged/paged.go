@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/waybill-go/waybill/eventstore"
 )
@@ -55,6 +56,53 @@ func Events(ctx context.Context, what string, limit int, query Query) iter.Seq2[
 				return
 			}
 			after = &events[len(events)-1]
+		}
+	}
+}
+
+// Source is what a backend reads a stream with.
+type Source struct {
+	// From makes the query of the events from a position on.
+	From func(position uint64) Query
+	// Await returns when there is an event behind a position.
+	Await func(ctx context.Context, position uint64) error
+}
+
+// Stream yields what r asks for. what begins the error of a context that ended.
+func Stream(ctx context.Context, what string, r eventstore.StreamRead, s Source) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		left, position := r.Limit, max(r.From, 1)-1
+		for {
+			limit := left
+			if len(r.Types) > 0 {
+				limit = 0 // what is passed over does not count
+			}
+			for e, err := range Events(ctx, what, limit, s.From(position+1)) {
+				if err != nil {
+					yield(e, err)
+					return
+				}
+				position = e.Position
+				if len(r.Types) > 0 && !slices.Contains(r.Types, e.Type) {
+					continue
+				}
+				if !yield(e, nil) {
+					return
+				}
+				if left--; left == 0 {
+					return
+				}
+			}
+			if !r.Follow {
+				return
+			}
+			if err := s.Await(ctx, position); err != nil {
+				if ctx.Err() != nil {
+					err = fmt.Errorf("%s: %w", what, ctx.Err())
+				}
+				yield(eventstore.Event{}, err)
+				return
+			}
 		}
 	}
 }

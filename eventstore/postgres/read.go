@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,7 +30,8 @@ func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) i
 	if err := r.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	return s.pages(ctx, fmt.Sprintf("read %s %q", r.Stream, r.Aggregate), r.Last, func(after *eventstore.Event, n int) (string, []any) {
+	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
+	return paged.Events(ctx, what, r.Last, s.page(what, func(after *eventstore.Event, n int) (string, []any) {
 		switch {
 		case after != nil:
 			return readAggregate, []any{r.Stream, r.Aggregate, after.Version + 1, n}
@@ -38,7 +40,7 @@ func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) i
 		default:
 			return readAggregate, []any{r.Stream, r.Aggregate, r.From, n}
 		}
-	})
+	}))
 }
 
 // ReadStream implements eventstore.Store.
@@ -46,34 +48,49 @@ func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Se
 	if err := r.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	return s.pages(ctx, "read "+r.Stream, r.Limit, func(after *eventstore.Event, n int) (string, []any) {
-		from := max(r.From, 1)
-		if after != nil {
-			from = after.Position + 1
-		}
-		return readStream, []any{r.Stream, from, from + uint64(n) - 1} //nolint:gosec // never negative
+	what := "read " + r.Stream
+	return paged.Stream(ctx, what, r, paged.Source{
+		From: func(position uint64) paged.Query {
+			return s.page(what, func(after *eventstore.Event, n int) (string, []any) {
+				from := position
+				if after != nil {
+					from = after.Position + 1
+				}
+				return readStream, []any{r.Stream, from, from + uint64(n) - 1} //nolint:gosec // never negative
+			})
+		},
+		Await: func(ctx context.Context, position uint64) error {
+			return s.listeners.Await(ctx, r.Stream, lookEvery, func() (bool, error) {
+				head, err := s.Head(ctx, r.Stream)
+				return head > position, err
+			})
+		},
 	})
 }
 
-// pages reads the pages that query makes the queries for.
-func (s *Store) pages(ctx context.Context, what string, limit int, query func(after *eventstore.Event, n int) (string, []any)) iter.Seq2[eventstore.Event, error] {
-	return paged.Events(ctx, what, limit, func(ctx context.Context, after *eventstore.Event, n int) ([]eventstore.Event, bool, error) {
+// lookEvery is how often a reader that follows looks for what other processes
+// committed; this process's own commits wake it.
+const lookEvery = 100 * time.Millisecond
+
+// page reads the pages that query makes the queries for.
+func (s *Store) page(what string, query func(after *eventstore.Event, n int) (string, []any)) paged.Query {
+	return func(ctx context.Context, after *eventstore.Event, n int) ([]eventstore.Event, bool, error) {
 		sql, args := query(after, n)
 		var events []eventstore.Event
 		more := false
 		err := s.again(ctx, func() error {
 			var err error
-			events, more, err = s.page(ctx, sql, args)
+			events, more, err = s.events(ctx, sql, args)
 			return err
 		})
 		if err != nil {
 			return nil, false, away(ctx, what, err)
 		}
 		return events, more, nil
-	})
+	}
 }
 
-func (s *Store) page(ctx context.Context, sql string, args []any) (events []eventstore.Event, more bool, _ error) {
+func (s *Store) events(ctx context.Context, sql string, args []any) (events []eventstore.Event, more bool, _ error) {
 	rows, err := s.read.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, false, err

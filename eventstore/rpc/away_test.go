@@ -218,3 +218,47 @@ func TestHealthByName(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowerGoesOn has the façade go while one follows: it stops in order, and
+// the reader goes on where it was when there is one again.
+func TestFollowerGoesOn(t *testing.T) {
+	store := backend(t)
+	server, address := serve(t, store, "127.0.0.1:0")
+	c := client(t, address)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	positions := make(chan uint64, 1)
+	ended := make(chan error, 1)
+	go func() {
+		for e, err := range c.ReadStream(ctx, eventstore.StreamRead{Stream: storetest.Stream, Follow: true}) {
+			if err != nil {
+				ended <- err
+				return
+			}
+			positions <- e.Position
+		}
+	}()
+	next := uint64(1)
+	for range 4 {
+		for range 20 {
+			if _, err := store.Append(t.Context(), storetest.To("a", eventstore.Any, storetest.Event("x", "1"))); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case at := <-positions:
+				if at != next {
+					t.Fatalf("position %d, want %d", at, next)
+				}
+				next++
+			case err := <-ended:
+				t.Fatal(err)
+			}
+		}
+		server.Stop(ctx) // does not wait for those who follow
+		server, _ = serve(t, store, address)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -275,64 +276,90 @@ func (c *Client) page(ctx context.Context, r eventstore.AggregateRead) ([]events
 }
 
 // ReadStream implements eventstore.Store. A stream that breaks off is taken up
-// again where it was, as long as that goes forward.
+// again where it was, as long as that goes forward; one that is followed, until
+// ctx ends.
 func (c *Client) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
 		if err := r.Check(); err != nil {
 			yield(eventstore.Event{}, err)
 			return
 		}
+		wait := backoff.NewExponentialBackOff()
+		wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, time.Second
 		for {
-			got, stopped, err := c.readOnce(ctx, r, yield)
-			if stopped || err == nil {
+			got, last, err := c.readOnce(ctx, r, yield)
+			if err == nil || errors.Is(err, errLeft) {
 				return
 			}
-			if got == 0 || !errors.Is(err, eventstore.ErrUnavailable) || ctx.Err() != nil {
+			if r.Follow && ctx.Err() != nil {
+				err = fmt.Errorf("follow %s: %w", r.Stream, ctx.Err())
+			}
+			forward := got > 0 || r.Follow
+			if !forward || !errors.Is(err, eventstore.ErrUnavailable) || ctx.Err() != nil {
 				yield(eventstore.Event{}, err)
 				return
 			}
-			r.From = max(1, r.From) + uint64(got) //nolint:gosec // not negative
+			if got > 0 {
+				r.From = last + 1
+				wait.Reset()
+			}
 			if r.Limit > 0 {
 				if r.Limit -= got; r.Limit == 0 {
 					return
 				}
 			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait.NextBackOff()):
+			}
 		}
 	}
 }
 
-func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield func(eventstore.Event, error) bool) (got int, stopped bool, err error) {
+// errLeft says that the reader wants no more.
+var errLeft = errors.New("left")
+
+// readOnce makes one call. It answers how many events it brought, and the last
+// one's position.
+func (c *Client) readOnce(ctx context.Context, r eventstore.StreamRead, yield func(eventstore.Event, error) bool) (got int, last uint64, err error) {
 	what, l := "read "+r.Stream, c.link()
 	watched, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Between two messages no more may pass than a call may take.
+	// Between two messages no more may pass than a call may take; but who
+	// follows waits, and the connection is probed.
 	watchdog := time.AfterFunc(c.timeout, cancel)
 	defer watchdog.Stop()
+	if r.Follow {
+		watchdog.Stop()
+	}
 	stream, err := l.ReadStream(watched, &pb.ReadStreamRequest{
 		Stream: r.Stream, FromPosition: r.From, Limit: uint64(r.Limit), //nolint:gosec // checked
+		Types: r.Types, Follow: r.Follow,
 	})
 	if err != nil {
-		return 0, false, l.failure(ctx, what, err)
+		return 0, 0, l.failure(ctx, what, err)
 	}
 	for {
 		reply, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return got, false, nil
+			return got, last, nil
 		}
 		if err != nil {
-			return got, false, l.failure(ctx, what, err)
+			return got, last, l.failure(ctx, what, err)
 		}
 		events, err := answered(what, reply.GetEvents())
 		if err != nil {
-			return got, false, err
+			return got, last, err
 		}
 		watchdog.Stop() // the reader may take its time
 		for _, e := range events {
 			if !yield(e, nil) {
-				return got, true, nil
+				return got, last, errLeft
 			}
-			got++
+			got, last = got+1, e.Position
 		}
-		watchdog.Reset(c.timeout)
+		if !r.Follow {
+			watchdog.Reset(c.timeout)
+		}
 	}
 }

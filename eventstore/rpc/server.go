@@ -176,29 +176,92 @@ func (s *Server) ReadStream(req *pb.ReadStreamRequest, stream pb.EventStore_Read
 	if req.GetLimit() > math.MaxInt32 {
 		return &eventstore.InvalidError{Field: "limit", Reason: "is too large"}
 	}
-	var page []eventstore.Event
-	size := 0
-	send := func() error {
+	r := eventstore.StreamRead{
+		Stream: req.GetStream(), From: req.GetFromPosition(), Limit: int(req.GetLimit()), //nolint:gosec // checked above
+		Types: req.GetTypes(), Follow: req.GetFollow(),
+	}
+	send := func(page []eventstore.Event) error {
 		if len(page) == 0 {
 			return nil
 		}
-		err := stream.Send(&pb.ReadStreamResponse{Events: toProto(page)})
-		page, size = page[:0], 0
-		return err
+		return stream.Send(&pb.ReadStreamResponse{Events: toProto(page)})
 	}
-	for e, err := range s.store.ReadStream(stream.Context(), eventstore.StreamRead{
-		Stream: req.GetStream(), From: req.GetFromPosition(), Limit: int(req.GetLimit()), //nolint:gosec // checked above
-	}) {
+	if r.Follow {
+		return s.follow(stream.Context(), r, send)
+	}
+	var page []eventstore.Event
+	size := 0
+	for e, err := range s.store.ReadStream(stream.Context(), r) {
 		if err != nil {
 			return err
 		}
 		if len(page) >= pageEvents || size+e.Size() > pageBytes {
-			if err := send(); err != nil {
+			if err := send(page); err != nil {
 				return err
 			}
+			page, size = page[:0], 0
 		}
 		page = append(page, e)
 		size += e.Size()
 	}
-	return send()
+	return send(page)
+}
+
+// aheadEvents is how far the store is read ahead of a reader that follows. One
+// that is slow holds no more than these, and the page on its way.
+const aheadEvents = 16
+
+// follow sends events as they come: as many in one message as there are.
+func (s *Server) follow(ctx context.Context, r eventstore.StreamRead, send func([]eventstore.Event) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ahead, failed := make(chan eventstore.Event, aheadEvents), make(chan error, 1)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	reading.Go(func() {
+		defer close(ahead)
+		for e, err := range s.store.ReadStream(ctx, r) {
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case ahead <- e:
+			case <-ctx.Done():
+				failed <- ctx.Err()
+				return
+			}
+		}
+		failed <- nil // the limit is reached
+	})
+	for {
+		select {
+		case <-s.stopping: // the reader goes on at another façade
+			return fmt.Errorf("follow %s: stopping: %w", r.Stream, eventstore.ErrUnavailable)
+		case e, more := <-ahead:
+			if !more {
+				return <-failed
+			}
+			if err := send(gather(e, ahead)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// gather makes a page of e and what is there.
+func gather(e eventstore.Event, ahead <-chan eventstore.Event) []eventstore.Event {
+	page := []eventstore.Event{e}
+	for size := e.Size(); len(page) < pageEvents && size < pageBytes; size += e.Size() {
+		var more bool
+		select {
+		case e, more = <-ahead:
+		default:
+		}
+		if !more {
+			break
+		}
+		page = append(page, e)
+	}
+	return page
 }

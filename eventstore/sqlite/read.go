@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/paged"
@@ -20,6 +21,9 @@ const (
 		" (SELECT max(version) FROM events WHERE stream = ?1 AND aggregate = ?2) - ?3 ORDER BY version LIMIT ?4+0"
 	readStream = "SELECT " + columns + " FROM events WHERE stream = ?1 AND position >= ?2 ORDER BY position LIMIT ?3+0"
 )
+
+// lookEvery is how often a reader that follows looks by itself; commits wake it.
+const lookEvery = time.Second
 
 // reader is a pool of connections that read, with its statements.
 type reader struct {
@@ -62,7 +66,8 @@ func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) i
 	if err := r.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	return pages(ctx, fmt.Sprintf("read %s %q", r.Stream, r.Aggregate), r.Last, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
+	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
+	return paged.Events(ctx, what, r.Last, page(what, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
 		switch {
 		case after != nil:
 			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(after.Version + 1), n}
@@ -71,7 +76,7 @@ func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) i
 		default:
 			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(r.From), n}
 		}
-	})
+	}))
 }
 
 // ReadStream implements eventstore.Store.
@@ -79,25 +84,36 @@ func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Se
 	if err := r.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	return pages(ctx, "read "+r.Stream, r.Limit, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
-		from := r.From
-		if after != nil {
-			from = after.Position + 1
-		}
-		return s.reader.stream, []any{r.Stream, signed(from), n}
+	what := "read " + r.Stream
+	return paged.Stream(ctx, what, r, paged.Source{
+		From: func(position uint64) paged.Query {
+			return page(what, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
+				from := position
+				if after != nil {
+					from = after.Position + 1
+				}
+				return s.reader.stream, []any{r.Stream, signed(from), n}
+			})
+		},
+		Await: func(ctx context.Context, position uint64) error {
+			return s.listeners.Await(ctx, r.Stream, lookEvery, func() (bool, error) {
+				head, err := s.Head(ctx, r.Stream)
+				return head > position, err
+			})
+		},
 	})
 }
 
-// pages reads the pages that query makes the queries for.
-func pages(ctx context.Context, what string, limit int, query func(after *eventstore.Event, n int) (*sql.Stmt, []any)) iter.Seq2[eventstore.Event, error] {
-	return paged.Events(ctx, what, limit, func(ctx context.Context, after *eventstore.Event, n int) ([]eventstore.Event, bool, error) {
+// page reads the pages that query makes the queries for.
+func page(what string, query func(after *eventstore.Event, n int) (*sql.Stmt, []any)) paged.Query {
+	return func(ctx context.Context, after *eventstore.Event, n int) ([]eventstore.Event, bool, error) {
 		stmt, args := query(after, n)
 		events, more, err := queryEvents(ctx, stmt, paged.MaxBytes, args...)
 		if err != nil {
 			return nil, false, away(ctx, what, err)
 		}
 		return events, more, nil
-	})
+	}
 }
 
 // queryEvents brings the rows of a query to the end, or to so many bytes of

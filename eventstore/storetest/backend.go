@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/waybill-go/waybill/eventstore"
@@ -61,8 +62,8 @@ func toldInOrder(t *testing.T, s eventstore.Backend) {
 		defer mu.Unlock()
 		told[stream] = append(told[stream], events...)
 	})
-	second := 0
-	s.OnCommit(func(_ string, events []eventstore.Event) { second += len(events) })
+	var second atomic.Int64
+	s.OnCommit(func(_ string, events []eventstore.Event) { second.Add(int64(len(events))) })
 	var wg sync.WaitGroup
 	for i := range 80 {
 		a := To(fmt.Sprintf("a%d", i%9), eventstore.Any, one(), one())
@@ -92,8 +93,8 @@ func toldInOrder(t *testing.T, s eventstore.Backend) {
 	for _, stream := range []string{Stream, Other} {
 		equal(t, told[stream], Consistent(t, t.Context(), s, stream))
 	}
-	if second != 160 {
-		t.Errorf("the second to register was told of %d events, want 160", second)
+	if n := second.Load(); n != 160 {
+		t.Errorf("the second to register was told of %d events, want 160", n)
 	}
 }
 

@@ -47,6 +47,8 @@ func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
 		{"reads", reads},
 		{"reads of great events", greatReads},
 		{"a read may be left", leftReads},
+		{"reads by type", readsByType},
+		{"a reader follows", follows},
 		{"contexts that ended before", contextsEnded},
 		{"contexts end while appends wait", contextsEnd},
 	} {

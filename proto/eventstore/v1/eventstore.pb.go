@@ -526,7 +526,13 @@ type ReadStreamRequest struct {
 	// The first position; 0 means 1.
 	FromPosition uint64 `protobuf:"varint,2,opt,name=from_position,json=fromPosition,proto3" json:"from_position,omitempty"`
 	// At most so many events; 0 means all.
-	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// If there are any: only events of these types, at most 32.
+	Types []string `protobuf:"bytes,4,rep,name=types,proto3" json:"types,omitempty"`
+	// At the end wait for more. A reader that is slow holds back nobody but
+	// itself. When the call ends with UNAVAILABLE go on from the position after
+	// the last event.
+	Follow        bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +586,20 @@ func (x *ReadStreamRequest) GetLimit() uint64 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ReadStreamRequest) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *ReadStreamRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
 }
 
 type ReadStreamResponse struct {
@@ -906,11 +926,13 @@ const file_eventstore_v1_eventstore_proto_rawDesc = "" +
 	"\x04last\x18\x04 \x01(\rR\x04last\"a\n" +
 	"\x15ReadAggregateResponse\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"f\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x94\x01\n" +
 	"\x11ReadStreamRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12#\n" +
 	"\rfrom_position\x18\x02 \x01(\x04R\ffromPosition\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x04R\x05limit\"J\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x14\n" +
+	"\x05types\x18\x04 \x03(\tR\x05types\x12\x16\n" +
+	"\x06follow\x18\x05 \x01(\bR\x06follow\"J\n" +
 	"\x12ReadStreamResponse\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.waybill.eventstore.v1.EventR\x06events2\x9b\x03\n" +
 	"\n" +

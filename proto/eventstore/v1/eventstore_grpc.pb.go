@@ -57,7 +57,7 @@ type EventStoreClient interface {
 	// last one.
 	ReadAggregate(ctx context.Context, in *ReadAggregateRequest, opts ...grpc.CallOption) (*ReadAggregateResponse, error)
 	// ReadStream sends a stream's events in the order of their positions, up to
-	// the last one that is committed.
+	// the last one that is committed, or without an end.
 	ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error)
 }
 
@@ -146,7 +146,7 @@ type EventStoreServer interface {
 	// last one.
 	ReadAggregate(context.Context, *ReadAggregateRequest) (*ReadAggregateResponse, error)
 	// ReadStream sends a stream's events in the order of their positions, up to
-	// the last one that is committed.
+	// the last one that is committed, or without an end.
 	ReadStream(*ReadStreamRequest, grpc.ServerStreamingServer[ReadStreamResponse]) error
 	mustEmbedUnimplementedEventStoreServer()
 }
