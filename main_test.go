@@ -305,6 +305,39 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	}
 }
 
+// TestRefill spoils the stream with a stray message in the feed, so that nothing
+// is relayed; ls says so, and refill mends it while everything runs.
+func TestRefill(t *testing.T) {
+	s := newSystem(t)
+	s.start("up").ready()
+	nc := s.connect()
+	if _, err := place(nc, "before", "200"); err != nil {
+		t.Fatal(err)
+	}
+	get(t, nc, "before", "Approved")
+	if err := nc.Publish("feed.ORDERS.created", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := place(nc, "after", "200"); err != nil { // it is accepted, and waits
+		t.Fatal(err)
+	}
+	url := "NATS_URL=nats://" + s.nats
+	eventually(t, "say what is wrong", func() error {
+		ls := s.start("ls", url)
+		if code := ls.ended(); code != 0 || !strings.Contains(ls.out.String(), "waybill refill ORDERS") {
+			return fmt.Errorf("%d: %s", code, ls.out.String())
+		}
+		return nil
+	})
+	if no := s.start("refill ORDERS --from 99", url); no.ended() != 1 || !strings.Contains(no.out.String(), "from: is 99") {
+		t.Fatalf("refilled from beyond: %s", no.out.String())
+	}
+	if yes := s.start("refill ORDERS", url); yes.ended() != 0 || !strings.Contains(yes.out.String(), "holds the positions") {
+		t.Fatalf("refill: %s", yes.out.String())
+	}
+	get(t, nc, "after", "Approved")
+}
+
 // TestKilledProcessesLoseNothing kills every process in turn while orders come,
 // and the NATS server too.
 func TestKilledProcessesLoseNothing(t *testing.T) {

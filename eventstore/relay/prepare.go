@@ -22,7 +22,7 @@ type MismatchError struct{ Stream, Reason string }
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("JetStream stream %s is not a copy of the event store's: %s; nothing is relayed. "+
 		"Is this the right event store (EVENTSTORE_DB, DATA_DIR), and the right NATS (NATS_URL)? "+
-		"If so, delete the stream, and it is made anew from SQL: nats stream rm -f %s",
+		"If so, have the stream made anew from SQL: waybill refill %s",
 		e.Stream, e.Reason, e.Stream)
 }
 
@@ -87,24 +87,19 @@ func (w *worker) config() jetstream.StreamConfig {
 	}
 }
 
-// create makes the stream, beginning right after what every durable has
-// handled: the history before is in SQL, and handled again by nobody.
+// create makes the stream, beginning where begin says.
 func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	durables, err := w.r.backend.Durables(ctx, w.stream)
+	first, head, err := w.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	head, err := w.r.backend.Head(ctx, w.stream)
-	if err != nil {
-		return nil, err
+	w.mu.Lock()
+	if w.from > 0 { // a person's wish
+		first, w.from = min(first, w.from), 0
 	}
-	first := uint64(1)
-	if len(durables) > 0 {
-		lowest := slices.MinFunc(durables, func(a, b eventstore.Durable) int { return int(int64(a.Floor) - int64(b.Floor)) }) //nolint:gosec // positions
-		first = min(lowest.Floor, head) + 1
-	}
+	w.mu.Unlock()
 	cfg := w.config()
 	cfg.FirstSeq = first
 	s, err := w.r.js.CreateStream(ctx, cfg)

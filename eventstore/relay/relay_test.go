@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -316,7 +317,7 @@ func TestMismatchStopsTheRelay(t *testing.T) {
 			r, stop := start(t, wrong, nc)
 			defer stop()
 			eventually(t, "tell the mismatch", func() error {
-				if st := r.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "nats stream rm -f "+stream) {
+				if st := r.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "waybill refill "+stream) {
 					return fmt.Errorf("status %+v", st)
 				}
 				return nil
@@ -329,8 +330,15 @@ func TestMismatchStopsTheRelay(t *testing.T) {
 				t.Fatalf("something was published: %d became %d", a, b)
 			}
 			// The operator does what the message says, and all is well.
-			if err := js(t, nc).DeleteStream(t.Context(), stream); err != nil {
-				t.Fatal(err)
+			var invalid *eventstore.InvalidError
+			if _, _, err := r.Refill(t.Context(), stream, 1<<40); !errors.As(err, &invalid) || invalid.Field != "from" {
+				t.Fatalf("refilled from beyond: %v", err)
+			}
+			if _, _, err := r.Refill(t.Context(), "NOBODY", 0); !errors.As(err, &invalid) || invalid.Field != "stream" {
+				t.Fatalf("refilled nothing: %v", err)
+			}
+			if first, _, err := r.Refill(t.Context(), stream, 1); err != nil || first != 1 {
+				t.Fatalf("refilled from %d, %v", first, err)
 			}
 			caughtUp(t, wrong, nc, 1)
 		})

@@ -29,6 +29,7 @@ type worker struct {
 
 	mu    sync.Mutex
 	state Status
+	from  uint64 // where the stream is to begin when it is made anew; 0: as always
 }
 
 func (w *worker) status() Status {

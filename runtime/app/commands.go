@@ -25,6 +25,8 @@ type commands struct {
 	Run runCommand `cmd:"" help:"Run some functions, or the event store, against the NATS server at NATS_URL."`
 	Ls  lsCommand  `cmd:"" help:"List what runs: where, how many, how far behind."`
 
+	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
+
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
 

@@ -190,6 +190,9 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		return err
 	}
 	p.onStop(func(context.Context) error { service.Stop(); return nil })
+	if err := p.serveRefill(r, service); err != nil {
+		return err
+	}
 	for _, s := range r.Status() {
 		service.Endpoint("relay-"+s.Stream, "feed."+s.Stream+".*", map[string]string{"door": "relay", "stream": s.Stream}).Report(func() (int, string) {
 			if !r.Leading() {

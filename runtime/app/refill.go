@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/runtime/discovery"
+)
+
+// refillSubject is where an event store is asked to refill a stream.
+const refillSubject = "eventstore.refill"
+
+const (
+	refillTimeout = 10 * time.Second
+	refillTries   = 40 // of several event stores one leads, and only that one can
+)
+
+type refillRequest struct {
+	Stream string `json:"stream"`
+	From   uint64 `json:"from"`
+}
+
+// refilled is the answer: where the stream begins, and where it will end.
+type refilled struct {
+	First uint64 `json:"first"`
+	Head  uint64 `json:"head"`
+}
+
+// serveRefill answers requests to refill a stream, one after the other.
+func (p *process) serveRefill(r *relay.Relay, service *discovery.Service) error {
+	stats := service.Endpoint("refill", refillSubject, nil)
+	_, err := p.nc.QueueSubscribe(refillSubject, EventStore, func(m *nats.Msg) {
+		began := time.Now()
+		reply, err := p.refill(r, m.Data)
+		out := &nats.Msg{Subject: m.Reply, Data: reply}
+		failure := ""
+		if err != nil {
+			code, field := refillCode(err)
+			failure = fmt.Sprintf("%d:%v", code, err)
+			out.Header = nats.Header{micro.ErrorCodeHeader: {strconv.Itoa(code)}, micro.ErrorHeader: {err.Error()}}
+			out.Data, _ = json.Marshal(map[string]any{"code": code, "error": err.Error(), "field": field}) // can't fail
+			p.log.Warn("stream was not refilled", "error", err)
+		}
+		stats.Done(time.Since(began), failure)
+		if err := m.RespondMsg(out); err != nil {
+			p.log.Warn("reply was not sent", "subject", m.Subject, "error", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen to %q: %w", refillSubject, err)
+	}
+	return nil
+}
+
+func (p *process) refill(r *relay.Relay, data []byte) ([]byte, error) {
+	var request refillRequest
+	if err := json.Unmarshal(data, &request); err != nil {
+		return nil, &eventstore.InvalidError{Field: "body", Reason: `is not {"stream":"ORDERS","from":1}`}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), refillTimeout)
+	defer cancel()
+	first, head, err := r.Refill(ctx, request.Stream, request.From)
+	if err != nil {
+		return nil, err
+	}
+	p.log.Warn("refilling stream", "stream", request.Stream, "from_position", first, "head", head)
+	return json.Marshal(refilled{First: first, Head: head})
+}
+
+func refillCode(err error) (code int, field string) {
+	if invalid, ok := errors.AsType[*eventstore.InvalidError](err); ok {
+		return 400, invalid.Field
+	}
+	return 503, ""
+}
+
+type refillCommand struct {
+	Stream string `arg:"" help:"The stream, like ORDERS."`
+	From   uint64 `help:"The first position; the one after what every function has handled if left out."`
+}
+
+// Help is shown by refill --help.
+func (refillCommand) Help() string {
+	return "Deletes a JetStream stream and has it made anew from SQL, where all events are. Functions may run meanwhile, " +
+		"and go on where they were.\n\nExample:\n\n  $ " + commandName() + " refill ORDERS"
+}
+
+// Run asks the event store that leads, and waits until the stream is whole.
+func (c refillCommand) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	done, err := c.ask(ctx, nc)
+	if err != nil {
+		return fmt.Errorf("refill %s: %w", c.Stream, err)
+	}
+	bar := progressbar.NewOptions64(int64(max(done.Head, done.First)-done.First+1), //nolint:gosec // positions
+		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("refilling "+c.Stream), progressbar.OptionClearOnFinish())
+	for {
+		stream, err := js.Stream(ctx, c.Stream)
+		if err == nil && envelope.Ready(stream.CachedInfo().Config.Metadata) {
+			state := stream.CachedInfo().State
+			if state.LastSeq >= done.Head {
+				_ = bar.Finish() // it is for the eye only
+				fmt.Fprintf(s.stdout, "%s holds the positions %d to %d\n", c.Stream, state.FirstSeq, state.LastSeq)
+				return nil
+			}
+			_ = bar.Set64(int64(state.LastSeq - min(state.LastSeq, done.First-1))) //nolint:gosec // positions
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (c refillCommand) ask(ctx context.Context, nc *nats.Conn) (done refilled, err error) {
+	body, err := json.Marshal(refillRequest(c))
+	if err != nil {
+		return done, err
+	}
+	for range refillTries {
+		var m *nats.Msg
+		ctx, cancel := context.WithTimeout(ctx, refillTimeout)
+		m, err = nc.RequestWithContext(ctx, refillSubject, body)
+		cancel()
+		switch {
+		case errors.Is(err, nats.ErrNoResponders):
+			return done, errors.New("no event store runs; start one with: " + commandName() + " run eventstore")
+		case err != nil:
+			return done, err
+		case m.Header.Get(micro.ErrorCodeHeader) == "":
+			return done, json.Unmarshal(m.Data, &done)
+		}
+		err = errors.New(m.Header.Get(micro.ErrorHeader))
+		if m.Header.Get(micro.ErrorCodeHeader) != "503" {
+			break
+		}
+	}
+	return done, err
+}
