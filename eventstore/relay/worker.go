@@ -106,7 +106,9 @@ func (w *worker) relay(ctx context.Context) error {
 		return err
 	}
 	w.relayed(last)
-	w.became(nil)
+	if w.buffer.newest() <= last {
+		w.became(nil)
+	}
 	stop, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	failed := make(chan error, 1)
@@ -119,6 +121,7 @@ func (w *worker) relay(ctx context.Context) error {
 		if last, err = w.carry(ctx, last); err != nil {
 			return err
 		}
+		w.became(nil) // not before something was stored, if there was something
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -230,6 +233,11 @@ func (w *worker) publishError(position uint64, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return fmt.Errorf("relay %s: publish position %d: %w: %w", w.stream, position, errBehind, err)
+	}
+	if errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
+		// A server whose disk was full stores nothing until it is started again.
+		return fmt.Errorf("relay %s: publish position %d: %w: if NATS's disk was full, make room and restart the server, or: waybill refill %s",
+			w.stream, position, err, w.stream)
 	}
 	return fmt.Errorf("relay %s: publish position %d: %w", w.stream, position, err)
 }

@@ -54,8 +54,6 @@ type consumer struct {
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it
-
-	saidWaits time.Time // when the log last said that events wait in hand
 }
 
 // dispatcher hands deliveries to a handler.

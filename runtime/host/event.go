@@ -73,7 +73,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			c.settle(d, err)
 			return
 		}
-		c.waits("event waits in hand", d, err)
+		c.log.Warn("event waits in hand", "position", d.sequence, "error", err)
 		if time.Since(asked) > c.h.opts.Patience {
 			if asked = time.Now(); c.reachStore() != nil {
 				select {
@@ -88,23 +88,6 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			c.giveBack(d)
 			return
 		}
-	}
-}
-
-// sayAgain is how often the log says that events wait, however many do.
-const sayAgain = 10 * time.Second
-
-// waits says that an event waits for something that is away.
-func (c *consumer) waits(what string, d *delivery, err error) {
-	c.mu.Lock()
-	told := time.Since(c.saidWaits) < sayAgain
-	if !told {
-		c.saidWaits = time.Now()
-	}
-	n := len(c.held)
-	c.mu.Unlock()
-	if !told {
-		c.log.Warn(what, "position", d.sequence, "in_hand", n, "error", err)
 	}
 }
 
@@ -186,7 +169,7 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 			c.ack(d)
 			return
 		}
-		c.waits("dead letter waits in hand", d, err)
+		c.log.Warn("dead letter waits in hand", "position", d.sequence, "error", err)
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return
