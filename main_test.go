@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/postgres"
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+	"github.com/waybill-go/waybill/eventstore/rpc/tlstest"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -305,6 +307,32 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	}
 }
 
+// TestOverTLS has the event store take calls with certificate and token only. A
+// payment with another token takes nothing, and says so.
+func TestOverTLS(t *testing.T) {
+	s := newSystem(t)
+	server := natstest.Start(t)
+	cert, key, ca := tlstest.New(t).Files("eventstore.test")
+	s.env = append(s.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0",
+		"GRPC_CERT="+cert, "GRPC_KEY="+key, "GRPC_CA="+ca, "GRPC_SERVER_NAME=eventstore.test", "GRPC_TOKEN=right")
+	s.start("run eventstore").ready()
+	wrong := s.start("run payment", "GRPC_TOKEN=wrong")
+	s.start("run placeorder review orderview orderquery").ready()
+	nc := server.Connect()
+	if _, err := place(nc, "o1", "200"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "say that the token is wrong", func() error {
+		if !strings.Contains(wrong.out.String(), "check GRPC_TOKEN") {
+			return errors.New(wrong.out.String())
+		}
+		return nil
+	})
+	get(t, nc, "o1", "Pending")
+	s.start("run payment").ready()
+	get(t, nc, "o1", "Approved")
+}
+
 // TestRefill spoils the stream with a stray message in the feed, so that nothing
 // is relayed; ls says so, and refill mends it while everything runs.
 func TestRefill(t *testing.T) {
@@ -416,13 +444,18 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"run payment", "NATS_CREDS=/nowhere", 2, []string{`NATS_CREDS="/nowhere"`, "no such file"}},
 		{"run payment", "NATS_NKEY=/dev/null", 2, []string{"NATS_NKEY", "seed"}},
 		{"run eventstore", "EVENTSTORE_DB=mysql://u:secret@h/d", 1, []string{"EVENTSTORE_DB", `"mysql"`, "postgres://"}},
+		{"run eventstore", "GRPC_LISTEN=0.0.0.0:0", 2, []string{"GRPC_LISTEN", "plaintext", "GRPC_CERT"}},
+		{"run eventstore", "GRPC_TOKEN=hidden", 2, []string{"GRPC_TOKEN", "TLS"}},
+		{"run payment", "GRPC_TOKEN=hidden", 2, []string{"GRPC_TOKEN", "GRPC_CA"}},
+		{"run payment", "GRPC_CA=/nowhere GRPC_SERVER_NAME=x", 2, []string{"GRPC_CA", "no such file"}},
+		{"run eventstore", "GRPC_CERT=/nowhere", 2, []string{"GRPC_CERT", "no such file"}},
 		{"--version", "", 0, []string{"0.1.0"}},
 		{"run nobody", "", 1, []string{`"nobody"`, "payment"}},
 		{"up --log-level=loud", "", 2, []string{`LOG_LEVEL="loud"`, "debug,info,warn,error"}},
 		{"fly", "", 2, []string{"fly", "--help"}},
 		{"ls", "NATS_URL=nats://u:secret@127.0.0.1:1", 1, []string{"NATS_URL", "...@127.0.0.1:1"}},
 	} {
-		p := s.start(c.args, c.env)
+		p := s.start(c.args, strings.Fields(c.env)...)
 		if code := p.ended(); code != c.code {
 			t.Errorf("%s %s ended with %d", c.env, c.args, code)
 		}

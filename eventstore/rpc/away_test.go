@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,18 @@ func TestBrokenOffIsUnavailable(t *testing.T) {
 	for what, err := range calls(t.Context(), c) {
 		if !errors.Is(err, eventstore.ErrUnavailable) || errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Who is not let in keeps what is in hand, until the operator has mended it.
+func TestNotLetInIsUnavailable(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unauthenticated, codes.PermissionDenied} {
+		c := serveOdd(t, odd{err: status.Error(code, "check GRPC_TOKEN")})
+		for what, err := range calls(t.Context(), c) {
+			if !errors.Is(err, eventstore.ErrUnavailable) || !strings.Contains(err.Error(), "GRPC_TOKEN") {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
 	}
 }

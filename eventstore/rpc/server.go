@@ -43,6 +43,7 @@ const (
 type Server struct {
 	pb.UnimplementedEventStoreServer
 	store  eventstore.Store
+	access Access
 	log    *slog.Logger
 	grpc   *grpc.Server
 	health *health.Server
@@ -52,18 +53,22 @@ type Server struct {
 }
 
 // NewServer makes the façade of a store, with gRPC's health and reflection
-// services. log may be nil.
-func NewServer(store eventstore.Store, log *slog.Logger) *Server {
+// services. log may be nil. At most one Access is looked at.
+func NewServer(store eventstore.Store, log *slog.Logger, access ...Access) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{store: store, log: log, health: health.NewServer(), stopping: make(chan struct{})}
-	s.grpc = grpc.NewServer(
+	var a Access
+	if len(access) > 0 {
+		a = access[0]
+	}
+	s := &Server{store: store, access: a, log: log, health: health.NewServer(), stopping: make(chan struct{})}
+	s.grpc = grpc.NewServer(append(a.options(),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idleTime, Timeout: idleGrace}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
-	)
+	)...)
 	pb.RegisterEventStoreServer(s.grpc, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus(pb.EventStore_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
@@ -96,11 +101,17 @@ func (s *Server) Stop(ctx context.Context) {
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (reply any, err error) {
 	defer func() { err = s.outcome(info.FullMethod, recover(), err) }()
+	if err := s.access.allow(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	return handle(ctx, req)
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 	defer func() { err = s.outcome(info.FullMethod, recover(), err) }()
+	if err := s.access.allow(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	return handle(srv, stream)
 }
 

@@ -103,6 +103,9 @@ func fromStatus(what string, err error) error {
 	switch st.Code() {
 	case codes.ResourceExhausted:
 		return fmt.Errorf("%s: %w", what, eventstore.ErrOverloaded)
+	case codes.Unauthenticated, codes.PermissionDenied:
+		// For the operator to mend, and no fault of what was asked.
+		return fmt.Errorf("%s: %w: %s", what, eventstore.ErrUnavailable, st.Message())
 	case codes.Unavailable:
 		return fmt.Errorf("%s: %w: %s", what, eventstore.ErrUnavailable, st.Message())
 	case codes.Canceled:

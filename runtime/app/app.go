@@ -72,6 +72,13 @@ type Settings struct {
 
 	GRPCListen     string `env:"GRPC_LISTEN, default=127.0.0.1:50051" help:"where the event store listens"`
 	GRPCAdvertise  string `env:"GRPC_ADVERTISE" help:"the address that others reach the event store at, if it is not GRPC_LISTEN"`
+	GRPCCert       string `env:"GRPC_CERT" help:"certificate of this process for gRPC; an event store with one takes TLS only"`
+	GRPCKey        string `env:"GRPC_KEY" help:"key of GRPC_CERT"`
+	GRPCCA         string `env:"GRPC_CA" help:"authority that signed the others' certificates: functions then call with TLS, and an event store with GRPC_CERT lets in only who has one"`
+	GRPCServerName string `env:"GRPC_SERVER_NAME" help:"the name that the event stores' certificates have"`
+	GRPCToken      string `env:"GRPC_TOKEN" help:"what callers of the event store must show; needs TLS"`
+	GRPCReadToken  string `env:"GRPC_READ_TOKEN" help:"what callers may show who only read"`
+	GRPCPlaintext  bool   `env:"GRPC_PLAINTEXT, default=false" help:"take calls in plaintext from other machines"`
 	EventStoreDB   string `env:"EVENTSTORE_DB, default=sqlite:$DATA_DIR/events.db" help:"where the events are, sqlite:PATH or postgres://..."`
 	EventStoreAddr string `env:"EVENTSTORE_ADDR, default=nats:///eventstore" help:"where functions find the event store: host:port, or by discovery"`
 

@@ -99,7 +99,11 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		if !needed {
 			return nil
 		}
-		client, err := rpc.Dial(p.settings.EventStoreAddr, resolvers(p.nc)...)
+		options, err := p.dialOptions()
+		if err != nil {
+			return err
+		}
+		client, err := rpc.Dial(p.settings.EventStoreAddr, append(options, resolvers(p.nc)...)...)
 		if err != nil {
 			return err
 		}
@@ -159,6 +163,10 @@ func (p *process) fail(err error) {
 // startFacade serves the event store over gRPC, and makes it known, and with it
 // how far each stream is relayed.
 func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *relay.Relay) error {
+	access, err := p.access()
+	if err != nil {
+		return err
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.GRPCListen)
 	if err != nil {
 		return fmt.Errorf("serve event store: GRPC_LISTEN=%q: %w; set GRPC_LISTEN to another address", p.settings.GRPCListen, err)
@@ -171,7 +179,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		return errors.Join(l.Close(), fmt.Errorf(
 			"serve event store: nobody can reach %s: set GRPC_ADVERTISE to the host:port that functions reach it at", address))
 	}
-	server := rpc.NewServer(store, p.log)
+	server := rpc.NewServer(store, p.log, access)
 	p.onStop(func(ctx context.Context) error { server.Stop(ctx); return nil })
 	go func() {
 		if err := server.Serve(l); err != nil {
