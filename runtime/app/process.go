@@ -160,8 +160,8 @@ func (p *process) fail(err error) {
 	}
 }
 
-// startFacade serves the event store over gRPC, and makes it known, and with it
-// how far each stream is relayed.
+// startFacade serves the event store over gRPC, and makes it known as a
+// service, with how far each stream is relayed.
 func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *relay.Relay) error {
 	access, err := p.access()
 	if err != nil {
@@ -186,31 +186,35 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 			p.fail(err)
 		}
 	}()
-	hostname, err := osHostname()
-	if err != nil {
-		return err
-	}
-	service, err := discovery.Announce(p.nc, discovery.Identity{
-		Name: EventStore, Release: p.program.Release, Description: "The event store, over gRPC.",
-		Metadata: map[string]string{discovery.MetadataGRPC: address, discovery.MetadataHost: hostname},
+	known, err := host.Start(function.Function{
+		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r)},
+	}, host.Options{
+		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release,
+		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: relayReports(r),
 	})
 	if err != nil {
 		return err
 	}
-	p.onStop(func(context.Context) error { service.Stop(); return nil })
-	if err := p.serveRefill(r, service); err != nil {
-		return err
-	}
+	p.onStop(known.Stop)
+	return nil
+}
+
+// relayReports tell of each stream how far it is relayed, and what is wrong.
+func relayReports(r *relay.Relay) []host.Report {
+	var reports []host.Report
 	for _, s := range r.Status() {
-		service.Endpoint("relay-"+s.Stream, "feed."+s.Stream+".*", map[string]string{"door": "relay", "stream": s.Stream}).Report(func() (int, string) {
-			if !r.Leading() {
-				return 0, "" // another does
-			}
-			now := r.StatusOf(s.Stream)
-			return int(now.Relayed), now.Problem //nolint:gosec // a position
+		reports = append(reports, host.Report{
+			Name: "relay-" + s.Stream, Subject: "feed." + s.Stream + ".*", Metadata: map[string]string{"door": "relay", "stream": s.Stream},
+			Now: func() (int, string) {
+				if !r.Leading() {
+					return 0, "" // another does
+				}
+				now := r.StatusOf(s.Stream)
+				return int(now.Relayed), now.Problem //nolint:gosec // a position
+			},
 		})
 	}
-	return nil
+	return reports
 }
 
 // startFunctions opens the doors, and on a stop closes all of them at once:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,10 +13,9 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/schollz/progressbar/v3"
 
-	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/eventstore/relay"
-	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
 )
 
 // refillSubject is where an event store is asked to refill a stream.
@@ -39,52 +37,15 @@ type refilled struct {
 	Head  uint64 `json:"head"`
 }
 
-// serveRefill answers requests to refill a stream, one after the other.
-func (p *process) serveRefill(r *relay.Relay, service *discovery.Service) error {
-	stats := service.Endpoint("refill", refillSubject, nil)
-	_, err := p.nc.QueueSubscribe(refillSubject, EventStore, func(m *nats.Msg) {
-		began := time.Now()
-		reply, err := p.refill(r, m.Data)
-		out := &nats.Msg{Subject: m.Reply, Data: reply}
-		failure := ""
-		if err != nil {
-			code, field := refillCode(err)
-			failure = fmt.Sprintf("%d:%v", code, err)
-			out.Header = nats.Header{micro.ErrorCodeHeader: {strconv.Itoa(code)}, micro.ErrorHeader: {err.Error()}}
-			out.Data, _ = json.Marshal(map[string]any{"code": code, "error": err.Error(), "field": field}) // can't fail
-			p.log.Warn("stream was not refilled", "error", err)
+// refillDoor takes requests to refill a stream.
+func refillDoor(r *relay.Relay) function.Door {
+	return function.Endpoint(refillSubject, func(ctx context.Context, q refillRequest) (refilled, error) {
+		first, head, err := r.Refill(ctx, q.Stream, q.From)
+		if errors.Is(err, relay.ErrNotLeading) {
+			err = &function.Refusal{Code: function.CodeUnavailable, Reason: err.Error()}
 		}
-		stats.Done(time.Since(began), failure)
-		if err := m.RespondMsg(out); err != nil {
-			p.log.Warn("reply was not sent", "subject", m.Subject, "error", err)
-		}
+		return refilled{First: first, Head: head}, err
 	})
-	if err != nil {
-		return fmt.Errorf("listen to %q: %w", refillSubject, err)
-	}
-	return nil
-}
-
-func (p *process) refill(r *relay.Relay, data []byte) ([]byte, error) {
-	var request refillRequest
-	if err := json.Unmarshal(data, &request); err != nil {
-		return nil, &eventstore.InvalidError{Field: "body", Reason: `is not {"stream":"ORDERS","from":1}`}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), refillTimeout)
-	defer cancel()
-	first, head, err := r.Refill(ctx, request.Stream, request.From)
-	if err != nil {
-		return nil, err
-	}
-	p.log.Warn("refilling stream", "stream", request.Stream, "from_position", first, "head", head)
-	return json.Marshal(refilled{First: first, Head: head})
-}
-
-func refillCode(err error) (code int, field string) {
-	if invalid, ok := errors.AsType[*eventstore.InvalidError](err); ok {
-		return 400, invalid.Field
-	}
-	return 503, ""
 }
 
 type refillCommand struct {

@@ -39,6 +39,8 @@ type Options struct {
 	Release string
 	// Metadata is told about the instance, beside host and pid.
 	Metadata map[string]string
+	// Reports are what else the instance tells in its stats.
+	Reports []Report
 	// Refresh is how long one pull request stays open at most, and so how
 	// long a drain waits for what may still come. Default 500 ms.
 	Refresh time.Duration
@@ -46,6 +48,14 @@ type Options struct {
 	// the event store is asked whether it can be reached from here at all.
 	// Default 10 s.
 	Patience time.Duration
+}
+
+// Report is an endpoint whose numbers come from elsewhere: what was done, and
+// what the problem is now; empty if there is none.
+type Report struct {
+	Name, Subject string
+	Metadata      map[string]string
+	Now           func() (done int, problem string)
 }
 
 // Host is a running function.
@@ -108,6 +118,9 @@ func (h *Host) open() error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, r := range h.opts.Reports {
+		h.service.Endpoint(r.Name, r.Subject, r.Metadata).Report(r.Now)
 	}
 	js, err := jetstream.New(h.opts.Conn)
 	if err != nil {
