@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/postgres"
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 )
 
@@ -33,8 +35,17 @@ func (*instant) ReadStream(context.Context, eventstore.StreamRead) iter.Seq2[eve
 	return func(func(eventstore.Event, error) bool) {}
 }
 
-// BenchmarkAppend appends one event at a time from so many callers: to SQLite
-// itself, to SQLite through the façade, and to a store that costs nothing
+func openPostgres(b *testing.B) *postgres.Store {
+	s, err := postgres.Open(b.Context(), pgtest.Database(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// BenchmarkAppend appends one event at a time from so many callers: to each
+// backend itself, to it through the façade, and to a store that costs nothing
 // through the façade.
 func BenchmarkAppend(b *testing.B) {
 	through := func(b *testing.B, store eventstore.Store) eventstore.Store {
@@ -47,6 +58,8 @@ func BenchmarkAppend(b *testing.B) {
 	}{
 		{"sqlite", func(b *testing.B) eventstore.Store { return backend(b) }},
 		{"rpc+sqlite", func(b *testing.B) eventstore.Store { return through(b, backend(b)) }},
+		{"postgres", func(b *testing.B) eventstore.Store { return openPostgres(b) }},
+		{"rpc+postgres", func(b *testing.B) eventstore.Store { return through(b, openPostgres(b)) }},
 		{"rpc", func(b *testing.B) eventstore.Store { return through(b, &instant{}) }},
 	} {
 		for _, callers := range []int{1, 8, 64, 512} {

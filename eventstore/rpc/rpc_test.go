@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -23,13 +22,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/eventstore/rpc"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	pb "github.com/waybill-go/waybill/proto/eventstore/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func backend(t testing.TB) *sqlite.Store {
 	t.Helper()
