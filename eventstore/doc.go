@@ -2,7 +2,7 @@
 // is, what a store promises, and the errors it answers with.
 //
 // It holds no storage. [Store] is implemented by the backends
-// (eventstore/sqlite, and others to come), and by the gRPC client
+// (eventstore/sqlite, eventstore/postgres), and by the gRPC client
 // (eventstore/rpc), and every one of them passes the same conformance suite
 // (eventstore/storetest).
 //
