@@ -48,6 +48,7 @@ func (*Recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData
 // grammar.
 func Statements(t *testing.T, run func(*Recorder)) {
 	t.Helper()
+	Shared(t) // skips, or fails, where there is none
 	r := &Recorder{seen: map[string]bool{}}
 	run(r)
 	delete(r.seen, "-- ping") // the pool's own
