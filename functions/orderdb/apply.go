@@ -68,8 +68,22 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 	return errors.Join(errs...)
 }
 
+// takenTries is how often a batch is applied before it is believed that a
+// position is another order's: where two processes store the same new order at
+// one moment, PostgreSQL may say so too. The second time the order is there.
+const takenTries = 3
+
 // apply stores all of the events, or tells the gaps and stores nothing.
-func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (map[string]gap, error) {
+func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (gaps map[string]gap, err error) {
+	for range takenTries {
+		if gaps, err = db.try(ctx, events); !isTaken(err) {
+			break
+		}
+	}
+	return gaps, err
+}
+
+func (db *DB) try(ctx context.Context, events map[string][]function.Message) (map[string]gap, error) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, failed("apply events", err)
