@@ -352,7 +352,7 @@ func TestRefill(t *testing.T) {
 	url := "NATS_URL=nats://" + s.nats
 	eventually(t, "say what is wrong", func() error {
 		ls := s.start("ls", url)
-		if code := ls.ended(); code != 0 || !strings.Contains(ls.out.String(), "waybill refill ORDERS") {
+		if code := ls.ended(); code != 1 || !strings.Contains(ls.out.String(), "waybill refill ORDERS") {
 			return fmt.Errorf("%d: %s", code, ls.out.String())
 		}
 		return nil
@@ -422,6 +422,21 @@ func killEach(t *testing.T, s *system, names ...string) {
 			t.Fatalf("sequence %d is event %s, position %d is %s", i+1, stored[i], e.Position, e.ID)
 		}
 	}
+}
+
+// TestASecondOneHarmsNothing starts another system on the same data.
+func TestASecondOneHarmsNothing(t *testing.T) {
+	s := newSystem(t)
+	s.start("up").ready()
+	second := s.start("up", "NATS_LISTEN="+freePort(t), "GRPC_LISTEN="+freePort(t))
+	if code := second.ended(); code != 1 || !strings.Contains(second.out.String(), "DATA_DIR") {
+		t.Fatalf("%d: %s", code, second.out.String())
+	}
+	nc := s.connect()
+	if _, err := place(nc, "o1", "200"); err != nil {
+		t.Fatal(err)
+	}
+	get(t, nc, "o1", "Approved")
 }
 
 func TestWhatIsWrongIsNamed(t *testing.T) {

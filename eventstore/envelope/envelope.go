@@ -38,8 +38,6 @@ const (
 // MaxHeaderBytes is more than the headers of any event take.
 const MaxHeaderBytes = 4 << 10
 
-// Subjects.
-
 // Subject is where an event is read: ORDERS.created.
 func Subject(stream, typ string) string { return stream + "." + typ }
 

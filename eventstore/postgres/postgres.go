@@ -64,7 +64,7 @@ type Store struct {
 	options     Options
 	listeners   groupcommit.Listeners
 
-	life    context.Context //nolint:containedctx // ends when Close gives up waiting
+	life    context.Context //nolint:containedctx // ends with Close: nothing is tried again after that
 	endLife context.CancelFunc
 
 	mu         sync.Mutex
@@ -208,8 +208,8 @@ func (s *Store) committer(stream string) (*groupcommit.Committer, error) {
 	return c, nil
 }
 
-// Close implements eventstore.Backend. While the database is away it gives up
-// on what is queued.
+// Close implements eventstore.Backend. It commits what is queued, each group
+// with one try.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()

@@ -29,6 +29,9 @@ func (e *MismatchError) Error() string {
 // prepare makes the stream if it is gone, compares it with SQL, and answers
 // its last sequence.
 func (w *worker) prepare(ctx context.Context) (uint64, error) {
+	if !w.r.nc.IsConnected() {
+		return 0, errors.New("not connected to NATS")
+	}
 	if err := CheckServer(w.r.nc); err != nil {
 		return 0, err
 	}

@@ -28,7 +28,7 @@ func serveWith(t *testing.T, access rpc.Access) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := rpc.NewServer(backend(t), slog.New(slog.DiscardHandler), access)
+	server := rpc.NewServer(backend(t), access, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

@@ -73,7 +73,7 @@ func TestAppendsGoThroughThePipe(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := backend(t)
-			server := &counted{Server: rpc.NewServer(store, nil), breakAfter: c.breakAfter}
+			server := &counted{Server: rpc.NewServer(store, rpc.Access{}, nil), breakAfter: c.breakAfter}
 			cl := client(t, serveRaw(t, server)).WithPipeAge(c.age)
 			var wg sync.WaitGroup
 			const callers, calls = 16, 100

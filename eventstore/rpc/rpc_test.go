@@ -48,7 +48,7 @@ func serve(t testing.TB, store eventstore.Store, address string) (*rpc.Server, s
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := rpc.NewServer(store, slog.New(slog.DiscardHandler))
+	server := rpc.NewServer(store, rpc.Access{}, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {

@@ -53,17 +53,13 @@ type Server struct {
 }
 
 // NewServer makes the façade of a store, with gRPC's health and reflection
-// services. log may be nil. At most one Access is looked at.
-func NewServer(store eventstore.Store, log *slog.Logger, access ...Access) *Server {
+// services. log may be nil.
+func NewServer(store eventstore.Store, access Access, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
-	var a Access
-	if len(access) > 0 {
-		a = access[0]
-	}
-	s := &Server{store: store, access: a, log: log, health: health.NewServer(), stopping: make(chan struct{})}
-	s.grpc = grpc.NewServer(append(a.options(),
+	s := &Server{store: store, access: access, log: log, health: health.NewServer(), stopping: make(chan struct{})}
+	s.grpc = grpc.NewServer(append(access.options(),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idleTime, Timeout: idleGrace}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),

@@ -187,9 +187,10 @@ func isTaken(err error) bool {
 // notStored is the error of a row, or of many.
 func notStored(what string, err error) error {
 	if isTaken(err) {
-		// Waiting would not help: two event stores have been here.
-		return fmt.Errorf("store %s: its position is another order's: the read model was made from another event store;"+
-			" name another database in ORDERS_DB, or drop this one: %w", what, err)
+		// Two event stores have been here. It is the operator's to mend, and no
+		// event's fault: they wait.
+		return fmt.Errorf("store %s: %w: its position is another order's: the read model was made from another event store;"+
+			" name its own database in ORDERS_DB: %w", what, function.ErrUnavailable, err)
 	}
 	return failed("store "+what, err)
 }

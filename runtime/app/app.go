@@ -46,7 +46,7 @@ type Program struct {
 	NATSConfig []byte
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
-	// Commands are the program's own, beside up, run and ls.
+	// Commands are the program's own, beside up, run, ls and refill.
 	Commands []Command
 }
 
@@ -59,7 +59,7 @@ type Command struct {
 
 // Settings of every program.
 type Settings struct {
-	DataDir string `env:"DATA_DIR, default=./data" help:"where everything is kept that has no place of its own"`
+	DataDir string `env:"DATA_DIR, default=./data" help:"where data is kept unless a setting says otherwise"`
 
 	NATSListen  string `env:"NATS_LISTEN, default=127.0.0.1:4222" help:"where the embedded NATS server listens"`
 	NATSURL     string `env:"NATS_URL" help:"use the NATS servers there, and start none"`

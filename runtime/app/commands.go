@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -138,7 +139,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done. What keeps events from JetStream is said below."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done. What keeps events from JetStream is said below, and then the exit code is 1."
 }
 
 // line is one function as ls shows it.
@@ -191,10 +192,19 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if letters, err := js.Stream(ctx, deadletter.Stream); err == nil && letters.CachedInfo().State.LastSeq > 0 {
+		state := letters.CachedInfo().State
+		fmt.Fprintf(s.stdout, "\n%d dead letters, the last at %s\n", state.LastSeq, state.LastTime.UTC().Format(time.RFC3339))
+	}
+	stuck := false
 	for _, l := range lines {
 		for _, problem := range l.Problems {
+			stuck = true
 			fmt.Fprintf(s.stdout, "\n%s does not relay: %s\n", l.Name, problem)
 		}
+	}
+	if stuck {
+		return errors.New("events do not move")
 	}
 	return nil
 }

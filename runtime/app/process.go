@@ -11,11 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats.go"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/eventstore/rpc"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
@@ -70,6 +72,9 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 	}
 	options := []nats.Option{nats.Name(name)}
 	if embedded {
+		if err := p.lockJetStream(); err != nil {
+			return err
+		}
 		server, err := natsserver.Start(ctx, natsserver.Options{
 			Config: p.program.NATSConfig, Listen: p.settings.NATSListen,
 			StoreDir: filepath.Join(p.settings.DataDir, "jetstream"), Logger: p.log,
@@ -90,6 +95,21 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 		p.natsURL = p.natsTarget()
 	}
 	p.onStop(func(context.Context) error { nc.Close(); return nil })
+	return nil
+}
+
+// lockJetStream keeps a second server from the files of one that runs: it would
+// destroy them.
+func (p *process) lockJetStream() error {
+	lock := flock.New(filepath.Join(p.settings.DataDir, "jetstream.lock"))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("start NATS server: %w", err)
+	}
+	if !ok {
+		return fmt.Errorf("start NATS server: another %s runs with DATA_DIR=%q: stop it, or set another DATA_DIR", p.program.Name, p.settings.DataDir)
+	}
+	p.onStop(func(context.Context) error { return lock.Close() })
 	return nil
 }
 
@@ -130,7 +150,7 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 		return nil, err
 	}
 	r, err := relay.New(backend, p.nc, relay.Options{
-		Streams: append(p.program.streams(), "DEADLETTERS"),
+		Streams: append(p.program.streams(), deadletter.Stream),
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
 		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),
 	})
@@ -179,7 +199,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		return errors.Join(l.Close(), fmt.Errorf(
 			"serve event store: nobody can reach %s: set GRPC_ADVERTISE to the host:port that functions reach it at", address))
 	}
-	server := rpc.NewServer(store, p.log, access)
+	server := rpc.NewServer(store, access, p.log)
 	p.onStop(func(ctx context.Context) error { server.Stop(ctx); return nil })
 	go func() {
 		if err := server.Serve(l); err != nil {

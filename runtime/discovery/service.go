@@ -131,9 +131,6 @@ func (e *Endpoint) Done(took time.Duration, failure string) {
 	}
 }
 
-// ID is the instance's id, new at every start.
-func (s *Service) ID() string { return s.identity.ID }
-
 // Info is what INFO is answered with.
 func (s *Service) Info() micro.Info {
 	s.mu.Lock()

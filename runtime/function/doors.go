@@ -173,7 +173,7 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	}}
 }
 
-// Endpoint makes a door for requests that read.
+// Endpoint makes a door for requests that touch no aggregate: most only read.
 func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
 	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data)

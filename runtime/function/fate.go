@@ -28,7 +28,8 @@ const (
 	Failed
 )
 
-// FateOf is the one table that tells a handler's error from another:
+// FateOf is the one table that tells a handler's error from another. (A message
+// that ends the process again and again never comes that far: see the host.)
 //
 //	handler returns                    fate        counted
 //	nil                                Handled     -

@@ -4,12 +4,12 @@
 // A [Function] is one value: its name, what it does, its limits, and its
 // doors. A door is a way in:
 //
-//	On(handle)              an event of a stream      decides on an aggregate
-//	Create(subject, decide) a request that makes an aggregate
-//	Command(subject, decide) a request to an aggregate that is there
-//	Project(stream, apply)  every event of a stream   keeps a read model
-//	Endpoint(subject, answer) a request that only reads
-//	Query(subject, stream, answer)  the same, with the stream's events
+//	On(handle)                      an event of a stream, to decide on its aggregate
+//	Create(subject, decide)         a request that makes an aggregate
+//	Command(subject, decide)        a request to an aggregate that is there
+//	Project(stream, apply)          every event of a stream, to keep a read model
+//	Endpoint(subject, answer)       a request that touches no aggregate
+//	Query(subject, stream, answer)  the same, with a stream's events to read
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
@@ -63,8 +63,8 @@ const (
 )
 
 // Resource is something a function needs open while it runs: a database, a
-// connection to a provider. The host sets the fields of Config from the
-// environment before it calls Open.
+// connection to a provider. The program sets the fields of Config from its
+// settings before it calls Open.
 type Resource interface {
 	// Config points to the resource's settings, a struct for package config;
 	// nil if it has none.

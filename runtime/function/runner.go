@@ -124,13 +124,10 @@ type arrived[D DomainEvent] struct {
 func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	next *arrived[D], seed string, decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	var seen loaded[S]
+	seen, _ := remembered[S](r, aggregate)
 	fresh, atLeast := false, uint64(0)
 	if next != nil {
 		atLeast = next.version
-	}
-	if cached, ok := remembered[S](r, aggregate); ok && cached.version > seen.version {
-		seen = cached
 	}
 	if next != nil && seen.version+1 == next.version {
 		seen = loaded[S]{state: seen.state.Evolve(next.event), version: next.version, size: seen.size + next.size}
@@ -155,11 +152,7 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		if err != nil || len(decided) == 0 {
 			return seen.state, err
 		}
-		after, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
-		var repeated *repeatedError[S]
-		if errors.As(err, &repeated) {
-			return repeated.stored.state, nil
-		}
+		after, _, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
 			return after.state, err
@@ -194,21 +187,18 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 	if len(decided) == 0 {
 		return none.state, fmt.Errorf("create %s %q: nothing was decided", none.state.Stream(), aggregate)
 	}
-	made, err := appendDecided(ctx, r, aggregate, none, aggregate, decided)
+	made, repeated, err := appendDecided(ctx, r, aggregate, none, aggregate, decided)
 	var (
-		repeated *repeatedError[S]
 		conflict *eventstore.ConflictError
 		taken    *eventstore.IDError
 	)
 	switch {
-	case errors.As(err, &repeated):
-		made = repeated.stored
 	case errors.As(err, &conflict), errors.As(err, &taken):
 		// Made by another function, or as another number of events.
 		if made, err = load(ctx, r, aggregate, none); err != nil {
 			return none.state, err
 		}
-	default:
+	case err != nil || !repeated:
 		return made.state, err
 	}
 	again, err := decision(ctx, made.state)
@@ -218,15 +208,11 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 	return made.state, err
 }
 
-// repeatedError says that a new aggregate's first events were there before.
-type repeatedError[S any] struct{ stored loaded[S] }
-
-func (*repeatedError[S]) Error() string { return "was made before" }
-
-// appendDecided appends at the version seen, and answers the state after it.
+// appendDecided appends at the version seen, and answers the state after it; of
+// a new aggregate that was made before by the same append, as it was made then.
 func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	seen loaded[S], seed string, decided []D,
-) (loaded[S], error) {
+) (after loaded[S], repeated bool, err error) {
 	stream, cause := seen.state.Stream(), causeOf(ctx)
 	correlation := cause.CorrelationID
 	if correlation == "" {
@@ -236,7 +222,7 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 	for i, d := range decided {
 		data, schema, err := marshal(d)
 		if err != nil {
-			return seen, err
+			return seen, false, err
 		}
 		events[i] = eventstore.Event{
 			ID: eventID(r.function, stream, seed, i), Type: d.EventType(), Schema: schema, Time: Now(ctx),
@@ -248,24 +234,21 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 		Stream: stream, Aggregate: aggregate, Expected: eventstore.Exactly(seen.version), Events: events,
 	})
 	if err != nil {
-		return seen, err
+		return seen, false, err
 	}
 	if done.Duplicate {
 		if seen.version > 0 {
-			return seen, nil // a redelivery; the state after it is anyone's guess
+			return seen, true, nil // a redelivery; the state after it is anyone's guess
 		}
 		stored, err := fold(loaded[S]{}, done.Events)
-		if err != nil {
-			return seen, err
-		}
-		return seen, &repeatedError[S]{stored}
+		return stored, true, err
 	}
-	next := seen
+	after = seen
 	for i, d := range decided {
-		next.state, next.version, next.size = next.state.Evolve(d), done.Events[i].Version, next.size+done.Events[i].Size()
+		after.state, after.version, after.size = after.state.Evolve(d), done.Events[i].Version, after.size+done.Events[i].Size()
 	}
-	remember(r, aggregate, next)
-	return next, nil
+	remember(r, aggregate, after)
+	return after, false, nil
 }
 
 // load reads what lies behind the version that is known.

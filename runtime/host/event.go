@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,28 +28,20 @@ type eventDoor struct {
 
 func newEventDoor(c *consumer, d *function.Event) *eventDoor {
 	n := c.h.f.Concurrency
-	return &eventDoor{c: c, door: d, jobs: newKeyed(n, prefetchPerSlot*n)}
+	return &eventDoor{c: c, door: d, jobs: newKeyed(n, math.MaxInt)}
 }
 
-func (e *eventDoor) capacity() int { return e.jobs.limit }
+func (e *eventDoor) capacity() int { return prefetchPerSlot * e.c.h.f.Concurrency }
 
-// add never finds it full: the consumer pulls only what there is room for. The
-// delivery is let go inside its job, a moment before the job gives up its
-// place, so the place is waited for.
+// add always finds room: the consumer holds no more deliveries than there is.
 func (e *eventDoor) add(d *delivery) {
-	job := func() {
+	e.jobs.add(d.event.Aggregate, func() {
 		if e.c.stopping() {
 			e.c.giveBack(d)
 			return
 		}
 		e.c.untilStored(d, func() error { return e.handle(d) })
-	}
-	for !e.jobs.add(d.event.Aggregate, job) {
-		select {
-		case <-e.c.freed:
-		case <-time.After(time.Millisecond):
-		}
-	}
+	})
 }
 
 func (e *eventDoor) handle(d *delivery) (err error) {
@@ -96,7 +89,7 @@ func (c *consumer) pause(d time.Duration) bool {
 	select {
 	case <-c.pull.Done():
 		return false
-	case <-time.After(function.Jitter(d)):
+	case <-time.After(d):
 		return true
 	}
 }

@@ -4,6 +4,7 @@
 //	request.go   a request: queue group, keyed, answered or refused
 //	consumer.go  a durable pull consumer: found, made, pulled, leased
 //	event.go     one event: handled, and its fate
+//	failures.go  how often an event has failed
 //	batch.go     events in batches, for projections
 //	keyed.go     so many at once, never two of one aggregate
 package host

@@ -155,8 +155,7 @@ func (r *requestDoor) drain(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	// The handlers' contexts end with ctx, so this wait has a bound as well:
-	// that of the handlers' own obedience, and then there is none to wait for.
+	// ctx ends the wait; Stop then ends the handlers' contexts.
 	_ = r.jobs.wait(ctx)
 }
 
