@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,12 +34,12 @@ func (w *worker) keepFloors(ctx context.Context) error {
 }
 
 // saveFloors reads the durables and saves what changed. A durable that was
-// saved and is gone, or has fallen behind what was saved, was lost with its
-// server's storage: it is made anew from its floor. That is safe at any time,
-// because a floor is saved only after everything up to it was acknowledged,
-// and nothing is acknowledged before its effect is in SQL. If a function makes
-// the durable at the same moment, from the start of the stream, the next round
-// finds it behind and puts it right.
+// saved and is gone, or is another one now, or has fallen behind what was saved,
+// was lost with its server's storage: it is made anew from its floor. That is
+// safe at any time, because a floor is saved only after everything up to it was
+// acknowledged, and nothing is acknowledged before its effect is in SQL. If a
+// function makes the durable at the same moment, from where the function begins
+// the first time, the next round finds it and puts it right.
 func (w *worker) saveFloors(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -51,7 +51,13 @@ func (w *worker) saveFloors(ctx context.Context) error {
 	if !envelope.Ready(info.Config.Metadata) {
 		return fmt.Errorf("save floors of %s: %w", w.stream, errBehind)
 	}
-	saved, err := w.r.backend.Durables(ctx, w.stream)
+	w.floors.Lock()
+	defer w.floors.Unlock()
+	rows, err := w.r.backend.Durables(ctx, w.stream)
+	if err != nil {
+		return err
+	}
+	saved, err := fromRows(rows)
 	if err != nil {
 		return err
 	}
@@ -59,68 +65,146 @@ func (w *worker) saveFloors(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list durables of %s: %w", w.stream, err)
 	}
-	for _, was := range saved {
-		i := slices.IndexFunc(found, func(d eventstore.Durable) bool { return d.Name == was.Name })
-		if i >= 0 && found[i].Floor >= was.Floor {
+	for name, was := range saved {
+		now, there := found[name]
+		if there && !now.lostSince(was) {
 			continue
 		}
-		if i >= 0 {
-			was.Config = found[i].Config // a newer release may have changed it
-			found[i].Floor = was.Floor
-		} else {
-			found = append(found, was)
+		if there {
+			was.ConsumerConfig = now.ConsumerConfig // a newer release may have changed it
 		}
-		w.log.Warn("durable was lost; making it anew from its floor", "durable", was.Name, "floor", was.Floor)
-		if err := w.remake(ctx, s, was); err != nil {
+		w.log.Warn("durable was lost; making it anew from its floor", "durable", name, "floor", was.floor)
+		if found[name], err = w.remake(ctx, s, was); err != nil {
 			return err
 		}
 	}
-	slices.SortFunc(found, func(a, b eventstore.Durable) int { return strings.Compare(a.Name, b.Name) })
-	same := func(a, b eventstore.Durable) bool {
+	now, err := toRows(found)
+	if err != nil || slices.EqualFunc(now, rows, func(a, b eventstore.Durable) bool {
 		return a.Name == b.Name && a.Floor == b.Floor && bytes.Equal(a.Config, b.Config)
+	}) {
+		return err
 	}
-	if slices.EqualFunc(found, saved, same) {
-		return nil
+	return w.r.backend.SaveDurables(ctx, w.stream, now)
+}
+
+// durable is a durable consumer as it was when somebody looked. All but the
+// floor is kept in SQL as JSON.
+type durable struct {
+	jetstream.ConsumerConfig
+
+	Created time.Time `json:"created,omitzero"` // tells it from another of the same name
+	floor   uint64
+}
+
+// lostSince tells whether this is not the durable that it was: somebody made it
+// anew, or its server had an older copy of it. One with another filter is a new
+// one in its own right.
+func (d durable) lostSince(was durable) bool {
+	if d.FilterSubject != was.FilterSubject {
+		return false
 	}
-	return w.r.backend.SaveDurables(ctx, w.stream, found)
+	return d.floor < was.floor || !was.Created.IsZero() && !was.Created.Equal(d.Created)
+}
+
+func fromRows(rows []eventstore.Durable) (map[string]durable, error) {
+	all := make(map[string]durable, len(rows))
+	for _, row := range rows {
+		d := durable{floor: row.Floor}
+		if err := json.Unmarshal(row.Config, &d); err != nil {
+			return nil, fmt.Errorf("read saved configuration of durable %s: %w", row.Name, err)
+		}
+		all[row.Name] = d
+	}
+	return all, nil
+}
+
+func toRows(all map[string]durable) ([]eventstore.Durable, error) {
+	rows := make([]eventstore.Durable, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		config, err := json.Marshal(all[name])
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, eventstore.Durable{Name: name, Config: config, Floor: all[name].floor})
+	}
+	return rows, nil
 }
 
 // readDurables reads each durable's floor. last is the stream's last sequence,
 // read before: a durable with nothing pending has handled all of that, however
 // long ago its last event was.
-func readDurables(ctx context.Context, s jetstream.Stream, last uint64) ([]eventstore.Durable, error) {
-	var durables []eventstore.Durable
+func readDurables(ctx context.Context, s jetstream.Stream, last uint64) (map[string]durable, error) {
+	durables := map[string]durable{}
 	list := s.ListConsumers(ctx)
 	for info := range list.Info() {
 		if info.Config.Durable == "" {
 			continue
 		}
-		config, err := json.Marshal(info.Config)
-		if err != nil {
-			return nil, err
-		}
 		floor := info.AckFloor.Stream
 		if info.NumPending == 0 && info.NumAckPending == 0 {
 			floor = max(floor, last)
 		}
-		durables = append(durables, eventstore.Durable{Name: info.Config.Durable, Config: config, Floor: floor})
+		durables[info.Config.Durable] = durable{ConsumerConfig: info.Config, Created: info.Created, floor: floor}
 	}
 	return durables, list.Err()
 }
 
-// remake makes a durable that begins right after its floor. One that is there
-// goes first: where it begins can't be changed.
-func (w *worker) remake(ctx context.Context, s jetstream.Stream, d eventstore.Durable) error {
-	var cfg jetstream.ConsumerConfig
-	if err := json.Unmarshal(d.Config, &cfg); err != nil {
-		return fmt.Errorf("make durable %s of %s: read its saved configuration: %w", d.Name, w.stream, err)
+// Forget deletes a function's durable and where it stood, so that a function of
+// that name begins as a new one does.
+//
+// Errors: an eventstore.InvalidError for a stream or a durable that is not
+// there, or is in use; ErrNotLeading.
+func (r *Relay) Forget(ctx context.Context, stream, name string) error {
+	w, err := r.leads(stream)
+	if err != nil {
+		return err
 	}
-	cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = jetstream.DeliverByStartSequencePolicy, d.Floor+1, nil
-	if err := s.DeleteConsumer(ctx, d.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("make durable %s of %s: %w", d.Name, w.stream, err)
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	w.floors.Lock()
+	defer w.floors.Unlock()
+	rows, err := r.backend.Durables(ctx, stream)
+	if err != nil {
+		return err
 	}
-	if _, err := s.CreateConsumer(ctx, cfg); err != nil {
-		return fmt.Errorf("make durable %s of %s: %w", d.Name, w.stream, err)
+	s, err := r.js.Stream(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("find stream %s: %w", stream, err)
+	}
+	known := slices.IndexFunc(rows, func(d eventstore.Durable) bool { return d.Name == name })
+	c, err := s.Consumer(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		if known < 0 {
+			return &eventstore.InvalidError{Field: "durable", Reason: fmt.Sprintf("is %.40q, and %s has no such durable", name, stream)}
+		}
+	case err != nil:
+		return fmt.Errorf("find durable %s of %s: %w", name, stream, err)
+	case c.CachedInfo().NumWaiting > 0:
+		return &eventstore.InvalidError{Field: "durable", Reason: fmt.Sprintf("is %.40q, and its function is running: stop that first", name)}
+	}
+	if known >= 0 {
+		if err := r.backend.SaveDurables(ctx, stream, slices.Delete(rows, known, known+1)); err != nil {
+			return err
+		}
+	}
+	if err := s.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete durable %s of %s: %w", name, stream, err)
 	}
 	return nil
+}
+
+// remake makes a durable that begins right after its floor. One that is there
+// goes first: where it begins can't be changed.
+func (w *worker) remake(ctx context.Context, s jetstream.Stream, d durable) (durable, error) {
+	cfg := d.ConsumerConfig
+	cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = jetstream.DeliverByStartSequencePolicy, d.floor+1, nil
+	if err := s.DeleteConsumer(ctx, cfg.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return d, fmt.Errorf("make durable %s of %s: %w", cfg.Durable, w.stream, err)
+	}
+	made, err := s.CreateConsumer(ctx, cfg)
+	if err != nil {
+		return d, fmt.Errorf("make durable %s of %s: %w", cfg.Durable, w.stream, err)
+	}
+	return durable{ConsumerConfig: made.CachedInfo().Config, Created: made.CachedInfo().Created, floor: d.floor}, nil
 }

@@ -178,14 +178,26 @@ func (w *worker) restore(ctx context.Context, info *jetstream.StreamInfo) error 
 	if err != nil {
 		return fmt.Errorf("find stream %s: %w", w.stream, err)
 	}
-	durables, err := w.r.backend.Durables(ctx, w.stream)
+	w.floors.Lock()
+	defer w.floors.Unlock()
+	rows, err := w.r.backend.Durables(ctx, w.stream)
 	if err != nil {
 		return err
 	}
-	for _, d := range durables {
-		if err := w.remake(ctx, s, d); err != nil {
+	durables, err := fromRows(rows)
+	if err != nil {
+		return err
+	}
+	for name, d := range durables {
+		if durables[name], err = w.remake(ctx, s, d); err != nil {
 			return err
 		}
+	}
+	if rows, err = toRows(durables); err != nil {
+		return err
+	}
+	if err := w.r.backend.SaveDurables(ctx, w.stream, rows); err != nil {
+		return err
 	}
 	cfg := info.Config
 	cfg.Metadata = maps.Clone(cfg.Metadata)

@@ -21,14 +21,9 @@ var ErrNotLeading = errors.New("another event store relays")
 // Errors: an eventstore.InvalidError for a position that would leave out what a
 // durable has not handled, or for a stream that is not there; ErrNotLeading.
 func (r *Relay) Refill(ctx context.Context, stream string, from uint64) (first, head uint64, err error) {
-	if !r.Leading() {
-		return 0, 0, ErrNotLeading
-	}
-	r.mu.Lock()
-	w, ok := r.workers[stream]
-	r.mu.Unlock()
-	if !ok {
-		return 0, 0, &eventstore.InvalidError{Field: "stream", Reason: fmt.Sprintf("is %.40q, and there is no such stream", stream)}
+	w, err := r.leads(stream)
+	if err != nil {
+		return 0, 0, err
 	}
 	first, head, err = w.begin(ctx)
 	if err != nil {
@@ -49,6 +44,20 @@ func (r *Relay) Refill(ctx context.Context, stream string, from uint64) (first, 
 		return 0, 0, fmt.Errorf("delete stream %s: %w", stream, err)
 	}
 	return first, head, nil
+}
+
+// leads finds who carries a stream, if it is this relay.
+func (r *Relay) leads(stream string) (*worker, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w, ok := r.workers[stream]
+	switch {
+	case !r.running:
+		return nil, ErrNotLeading
+	case !ok:
+		return nil, &eventstore.InvalidError{Field: "stream", Reason: fmt.Sprintf("is %.40q, and there is no such stream", stream)}
+	}
+	return w, nil
 }
 
 // begin is where a stream that is made anew begins: right after what every

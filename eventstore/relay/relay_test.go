@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -281,6 +284,98 @@ func TestLostDurableIsMadeAnew(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestForget has a durable that nobody uses forgotten: it is not made anew.
+func TestForget(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	r, _ := start(t, s, nc)
+	add(t, s, 100)
+	caughtUp(t, s, nc, 1)
+	durable(t, nc, "payment", 60)
+	durable(t, nc, "review", 30)
+	saved := func(names ...string) {
+		t.Helper()
+		eventually(t, "save floors", func() error {
+			d, err := s.Durables(t.Context(), stream)
+			if got := fmt.Sprint(slices.Collect(func(yield func(string) bool) {
+				for _, one := range d {
+					yield(one.Name)
+				}
+			})); err == nil && got != fmt.Sprint(names) {
+				return fmt.Errorf("saved %s", got)
+			}
+			return err
+		})
+	}
+	saved("payment", "review")
+	var invalid *eventstore.InvalidError
+	if err := r.Forget(t.Context(), stream, "nobody"); !errors.As(err, &invalid) || invalid.Field != "durable" {
+		t.Fatal(err)
+	}
+	if err := r.Forget(t.Context(), "NOBODY", "payment"); !errors.As(err, &invalid) || invalid.Field != "stream" {
+		t.Fatal(err)
+	}
+	if err := r.Forget(t.Context(), stream, "payment"); err != nil {
+		t.Fatal(err)
+	}
+	saved("review")
+	time.Sleep(200 * time.Millisecond) // some looks of the relay
+	saved("review")
+	if _, err := js(t, nc).Consumer(t.Context(), stream, "payment"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		t.Fatalf("it is there again: %v", err)
+	}
+	durable(t, nc, "payment", 0) // a new one begins as it likes
+	saved("payment", "review")
+	cons, err := js(t, nc).Consumer(t.Context(), stream, "review")
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := cons.Fetch(1000, jetstream.FetchMaxWait(2*time.Second)) // there are not so many
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "be in use", func() error {
+		if info, err := cons.Info(t.Context()); err != nil || info.NumWaiting != 1 {
+			return fmt.Errorf("%+v, %w", info, err)
+		}
+		return nil
+	})
+	if err := r.Forget(t.Context(), stream, "review"); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "running") {
+		t.Fatal(err)
+	}
+	for range batch.Messages() { // until it ends
+	}
+}
+
+// looked counts how often the relay had asked how far SQL goes when it read the
+// last of it.
+type looked struct {
+	*sqlite.Store
+	heads, before atomic.Int32
+}
+
+func (l *looked) Head(ctx context.Context, stream string) (uint64, error) {
+	l.heads.Add(1)
+	return l.Store.Head(ctx, stream)
+}
+
+func (l *looked) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
+	if r.From > 10_000 && r.Stream == stream {
+		l.before.CompareAndSwap(0, l.heads.Load())
+	}
+	return l.Store.ReadStream(ctx, r)
+}
+
+// TestCatchingUpDoesNotWait for the next look between batches from SQL.
+func TestCatchingUpDoesNotWait(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), &looked{Store: open(t)}
+	add(t, s, 12_000)
+	start(t, s, nc)
+	caughtUp(t, s, nc, 1)
+	if n := s.before.Load(); n != 2 { // where the stream begins, and whether it is a copy
+		t.Fatalf("it asked %d times how far SQL goes before it read the end", n)
+	}
 }
 
 func TestMismatchStopsTheRelay(t *testing.T) {

@@ -27,6 +27,8 @@ type worker struct {
 	buffer buffer
 	seen   bool // the stream was there; only its own goroutine touches it
 
+	floors sync.Mutex // held while durables are compared with what is saved
+
 	mu    sync.Mutex
 	state Status
 	from  uint64 // where the stream is to begin when it is made anew; 0: as always
@@ -159,15 +161,15 @@ func (w *worker) look(ctx context.Context, last uint64) error {
 // position that is stored.
 func (w *worker) carry(ctx context.Context, last uint64) (uint64, error) {
 	for ctx.Err() == nil && w.buffer.newest() > last {
-		events := w.buffer.after(last, 4*window)
-		if len(events) == 0 {
-			return w.carryFromSQL(ctx, last)
+		var err error
+		if events := w.buffer.after(last, 4*window); len(events) > 0 {
+			last, err = w.publish(ctx, last, events)
+		} else {
+			last, err = w.carryFromSQL(ctx, last)
 		}
-		stored, err := w.publish(ctx, last, events)
 		if err != nil {
-			return stored, err
+			return last, err
 		}
-		last = stored
 	}
 	return last, ctx.Err()
 }

@@ -46,7 +46,7 @@ type Program struct {
 	NATSConfig []byte
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
-	// Commands are the program's own, beside up, run, ls and refill.
+	// Commands are the program's own, beside up, run, ls, refill and forget.
 	Commands []Command
 }
 

@@ -27,6 +27,7 @@ type commands struct {
 	Ls  lsCommand  `cmd:"" help:"List what runs: where, how many, how far behind."`
 
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
+	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
 
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }

@@ -207,7 +207,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		}
 	}()
 	known, err := host.Start(function.Function{
-		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r)},
+		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
 		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release,
 		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: relayReports(r),

@@ -18,12 +18,16 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// refillSubject is where an event store is asked to refill a stream.
-const refillSubject = "eventstore.refill"
+// Where an event store is asked to refill a stream, or to forget a durable.
+const (
+	refillSubject = "eventstore.refill"
+	forgetSubject = "eventstore.forget"
+)
 
 const (
-	refillTimeout = 10 * time.Second
-	refillTries   = 40 // of several event stores one leads, and only that one can
+	askTimeout = 10 * time.Second
+	askTries   = 40 // of several event stores one leads, and only that one can
+	askAgain   = 20 * time.Millisecond
 )
 
 type refillRequest struct {
@@ -41,11 +45,53 @@ type refilled struct {
 func refillDoor(r *relay.Relay) function.Door {
 	return function.Endpoint(refillSubject, func(ctx context.Context, q refillRequest) (refilled, error) {
 		first, head, err := r.Refill(ctx, q.Stream, q.From)
-		if errors.Is(err, relay.ErrNotLeading) {
-			err = &function.Refusal{Code: function.CodeUnavailable, Reason: err.Error()}
-		}
-		return refilled{First: first, Head: head}, err
+		return refilled{First: first, Head: head}, tryAnother(err)
 	})
+}
+
+type forgetRequest struct {
+	Stream  string `json:"stream"`
+	Durable string `json:"durable"`
+}
+
+// forgetDoor takes requests to forget a durable.
+func forgetDoor(r *relay.Relay) function.Door {
+	return function.Endpoint(forgetSubject, func(ctx context.Context, q forgetRequest) (struct{}, error) {
+		return struct{}{}, tryAnother(r.Forget(ctx, q.Stream, q.Durable))
+	})
+}
+
+// tryAnother has who asked an event store that does not lead ask again.
+func tryAnother(err error) error {
+	if errors.Is(err, relay.ErrNotLeading) {
+		return &function.Refusal{Code: function.CodeUnavailable, Reason: err.Error()}
+	}
+	return err
+}
+
+type forgetCommand struct {
+	Stream   string `arg:"" help:"The stream, like ORDERS."`
+	Function string `arg:"" help:"The function; its durable has the same name."`
+}
+
+// Help is shown by forget --help.
+func (forgetCommand) Help() string {
+	return "Deletes the durable of a function that no longer runs, and where it stood. When one of that name runs again " +
+		"it begins as a new one does, which may be with the stream's whole history.\n\nExample:\n\n  $ " + commandName() + " forget ORDERS payment"
+}
+
+// Run asks the event store that leads.
+func (c forgetCommand) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	var done struct{}
+	if err := askLeader(ctx, nc, forgetSubject, forgetRequest{Stream: c.Stream, Durable: c.Function}, &done); err != nil {
+		return fmt.Errorf("forget %s of %s: %w", c.Function, c.Stream, err)
+	}
+	fmt.Fprintf(s.stdout, "%s of %s is forgotten\n", c.Function, c.Stream)
+	return nil
 }
 
 type refillCommand struct {
@@ -69,8 +115,8 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 	if err != nil {
 		return err
 	}
-	done, err := c.ask(ctx, nc)
-	if err != nil {
+	var done refilled
+	if err := askLeader(ctx, nc, refillSubject, refillRequest(c), &done); err != nil {
 		return fmt.Errorf("refill %s: %w", c.Stream, err)
 	}
 	bar := progressbar.NewOptions64(int64(max(done.Head, done.First)-done.First+1), //nolint:gosec // positions
@@ -94,28 +140,30 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 	}
 }
 
-func (c refillCommand) ask(ctx context.Context, nc *nats.Conn) (done refilled, err error) {
-	body, err := json.Marshal(refillRequest(c))
+// askLeader asks the event stores until the one that leads answers.
+func askLeader(ctx context.Context, nc *nats.Conn, subject string, request, answer any) error {
+	body, err := json.Marshal(request)
 	if err != nil {
-		return done, err
+		return err
 	}
-	for range refillTries {
+	for range askTries {
 		var m *nats.Msg
-		ctx, cancel := context.WithTimeout(ctx, refillTimeout)
-		m, err = nc.RequestWithContext(ctx, refillSubject, body)
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		m, err = nc.RequestWithContext(ctx, subject, body)
 		cancel()
 		switch {
 		case errors.Is(err, nats.ErrNoResponders):
-			return done, errors.New("no event store runs; start one with: " + commandName() + " run eventstore")
+			return errors.New("no event store runs; start one with: " + commandName() + " run eventstore")
 		case err != nil:
-			return done, err
+			return err
 		case m.Header.Get(micro.ErrorCodeHeader) == "":
-			return done, json.Unmarshal(m.Data, &done)
+			return json.Unmarshal(m.Data, answer)
 		}
 		err = errors.New(m.Header.Get(micro.ErrorHeader))
 		if m.Header.Get(micro.ErrorCodeHeader) != "503" {
 			break
 		}
+		time.Sleep(askAgain)
 	}
-	return done, err
+	return err
 }

@@ -160,6 +160,33 @@ func TestCommandSeesTheLatest(t *testing.T) {
 	}
 }
 
+// restored is a store that was replaced by an older one under its users.
+type restored struct{ eventstore.Store }
+
+// TestAStoreWithLessIsBelieved, and not what the cache remembers.
+func TestAStoreWithLessIsBelieved(t *testing.T) {
+	s := &restored{open(t)}
+	run := function.NewRunner("f", s, nil)
+	door := function.Command("lamps.toggle", func(_ context.Context, l lamp, _ toggle) ([]event, error) {
+		return []event{switched{!l.On}}, nil
+	}).(*function.Request)
+	ask := func(i int, want string) {
+		t.Helper()
+		p, _ := door.Prepare([]byte(`{"id":"l"}`))
+		reply, err := p.Answer(function.WithCause(t.Context(), function.Cause{ID: fmt.Sprint("request", i)}), run)
+		if err != nil || fmt.Sprint(reply) != want {
+			t.Fatalf("%v, %v; want %s", reply, err, want)
+		}
+	}
+	makeLamp(t, s, "l")
+	ask(1, `{true 2}`)
+	ask(2, `{false 3}`)
+	ask(3, `{true 4}`)
+	s.Store = open(t)
+	makeLamp(t, s, "l")
+	ask(4, `{true 2}`)
+}
+
 func TestFateOf(t *testing.T) {
 	for name, c := range map[string]struct {
 		err      error

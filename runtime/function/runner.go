@@ -62,7 +62,36 @@ func NewRunner(function string, store eventstore.Store, cache *Cache) *Runner {
 	if cache == nil {
 		cache = NewCache()
 	}
-	return &Runner{function: function, store: store, cache: cache}
+	return &Runner{function: function, store: inTime{store}, cache: cache}
+}
+
+// inTime is a store whose slowness is its own: a handler whose time ends in it
+// did not fail, so it must not be counted as if it had.
+type inTime struct{ eventstore.Store }
+
+// late is the error of a call that had time when it began.
+func late(began, err error) error {
+	if began == nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: it did not answer in time: %w", eventstore.ErrUnavailable, err)
+	}
+	return err
+}
+
+func (s inTime) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	began := ctx.Err()
+	done, err := s.Store.Append(ctx, a)
+	return done, late(began, err)
+}
+
+func (s inTime) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		began := ctx.Err()
+		for e, err := range s.Store.ReadAggregate(ctx, r) {
+			if !yield(e, late(began, err)) {
+				return
+			}
+		}
+	}
 }
 
 // Log reads a stream.
@@ -156,6 +185,11 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
 			return after.state, err
+		}
+		if conflict.Actual < seen.version {
+			// The store has less than it had: it was restored.
+			r.cache.known.Remove(aggregateKey{seen.state.Stream(), aggregate})
+			seen = loaded[S]{}
 		}
 		atLeast, fresh = 0, false
 	}

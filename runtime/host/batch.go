@@ -65,10 +65,11 @@ func (b *batchDoor) run() {
 	}
 }
 
-// apply hands a batch to the handler. When that fails each event is applied by
-// itself, so that one that can't be applied holds up no other.
+// apply hands a batch to the handler. When that fails, or one is suspect, each
+// event is applied by itself, so that one that can't be applied holds up no
+// other.
 func (b *batchDoor) apply(batch []*delivery) {
-	if len(batch) > 1 {
+	if len(batch) > 1 && !slices.ContainsFunc(batch, b.c.suspects) {
 		if err := b.handle(batch); err == nil {
 			for _, d := range batch {
 				b.c.settle(d, nil)

@@ -42,6 +42,7 @@ type consumer struct {
 	stats   *discovery.Endpoint
 	door    dispatcher
 	fails   *failures
+	began   *failures // of suspects
 
 	pull    context.Context //nolint:containedctx // ends when the drain begins
 	endPull context.CancelFunc
@@ -51,6 +52,7 @@ type consumer struct {
 	held  map[*delivery]struct{}
 	freed chan struct{} // told when a delivery is let go
 	cut   chan struct{} // told when the event store can't be reached from here
+	alone sync.Mutex    // held while a suspect is handled
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it
@@ -81,7 +83,7 @@ func (h *Host) openConsumer(js jetstream.JetStream, stream, subject string, stat
 		log:  h.log.With("stream", stream),
 		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan struct{}, 1),
 		state: errors.New("starting"),
-		fails: newFailures(js, h.f.Name, stream),
+		fails: newFailures(js, h.f.Name+"."+stream), began: newFailures(js, h.f.Name+"."+stream+".began"),
 	}
 	c.pull, c.endPull = context.WithCancel(context.Background())
 	c.door = door(c)
@@ -185,7 +187,7 @@ func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
 		return nil, fmt.Errorf("find durable %s of %s: %w", c.h.f.Name, c.stream, err)
 	}
 	if has := durable.CachedInfo().Config.FilterSubject; has != c.subject {
-		return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or delete the durable: nats consumer rm %s %s",
+		return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten: waybill forget %s %s",
 			c.h.f.Name, c.stream, has, c.subject, c.stream, c.h.f.Name)
 	}
 	return durable, nil
@@ -303,10 +305,6 @@ func (c *consumer) take(m jetstream.Msg) {
 	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.sequence)
 	if err != nil {
 		c.settle(d, fmt.Errorf("%w: %w", function.ErrDecode, err))
-		return
-	}
-	if most := uint64(crashLoop * c.h.f.Attempts); d.deliveries > most { //nolint:gosec // small and positive
-		c.settle(d, fmt.Errorf("%w: delivered %d times", errCrashLoop, d.deliveries))
 		return
 	}
 	c.door.add(d)

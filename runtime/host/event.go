@@ -13,11 +13,12 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// crashLoop is how many deliveries, for each allowed attempt, say that a
-// message ends the process that handles it.
-const crashLoop = 10
+// suspected is how many deliveries, for each allowed attempt, make a message
+// suspect of ending the process that handles it. It may be a neighbour of the
+// one that does.
+const suspected = 2
 
-var errCrashLoop = errors.New("the process seems to end whenever it handles this")
+var errCrashLoop = errors.New("the process ends whenever it handles this")
 
 // eventDoor handles one event at a time of an aggregate, many at once.
 type eventDoor struct {
@@ -61,7 +62,12 @@ func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every j
 func (c *consumer) untilStored(d *delivery, handle func() error) {
 	wait, asked := newBackoff(), time.Now()
 	for {
-		err := handle()
+		var err error
+		if c.suspects(d) {
+			err = c.handleAlone(d, handle)
+		} else {
+			err = handle()
+		}
 		if function.FateOf(err, c.h.work.Err() != nil) != function.Held {
 			c.settle(d, err)
 			return
@@ -82,6 +88,31 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			return
 		}
 	}
+}
+
+// suspects tells whether the message may be one that ends the process.
+func (c *consumer) suspects(d *delivery) bool {
+	return d.deliveries > uint64(suspected*c.h.f.Attempts) //nolint:gosec // small and positive
+}
+
+// handleAlone handles one suspect at a time, and notes that it began before it
+// does: what ends the process is found by what began and never ended, and its
+// neighbours are not taken for it.
+func (c *consumer) handleAlone(d *delivery, handle func() error) error {
+	c.alone.Lock()
+	defer c.alone.Unlock()
+	if c.stopping() {
+		return fmt.Errorf("%w: stopping", function.ErrUnavailable) // to be given back
+	}
+	n, err := c.began.add(c.h.work, d.sequence)
+	if err != nil {
+		return fmt.Errorf("%w: %w", function.ErrUnavailable, err)
+	}
+	if n > c.h.f.Attempts {
+		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
+	}
+	defer c.began.forget(context.WithoutCancel(c.h.work), d.sequence)
+	return handle()
 }
 
 // pause waits, or answers false when the drain begins.
@@ -159,6 +190,9 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 			c.log.Error("event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
 				"dead_letter", deadletter.ID(c.h.f.Name, c.stream, d.sequence))
 			c.fails.forget(c.h.work, d.sequence)
+			if reason == deadletter.ReasonCrashLoop {
+				c.began.forget(c.h.work, d.sequence)
+			}
 			c.ack(d)
 			return
 		}

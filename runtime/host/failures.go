@@ -11,9 +11,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// failuresBucket counts failed attempts. It is written only on failure, and
-// apart from the server's delivery count, which a drain and a conflict raise
-// as well. It may be lost: then a message is tried more often.
+// failuresBucket counts failed attempts, and those that began and never ended.
+// It is written only on failure or suspicion, and apart from the server's
+// delivery count, which a drain and a conflict raise as well. It may be lost:
+// then a message is tried more often.
 const (
 	failuresBucket = "FAILURES"
 	failuresKept   = 7 * 24 * time.Hour
@@ -27,8 +28,9 @@ type failures struct {
 	kv jetstream.KeyValue
 }
 
-func newFailures(js jetstream.JetStream, durable, stream string) *failures {
-	return &failures{js: js, prefix: durable + "." + stream + "."}
+// newFailures counts under a name of dot-separated parts.
+func newFailures(js jetstream.JetStream, name string) *failures {
+	return &failures{js: js, prefix: name + "."}
 }
 
 func (f *failures) bucket(ctx context.Context) (jetstream.KeyValue, error) {

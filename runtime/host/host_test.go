@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,7 +31,16 @@ import (
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childNATS) != "" {
+		if err := child(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A domain of its own: a counter that is opened, and counted up by each event.
 type (
@@ -490,7 +500,7 @@ func TestWhoIsCutOffTakesNothing(t *testing.T) {
 	w.eventually("handle all", handled(50))
 	w.eventually("say why it is not ready", func() error {
 		if err := away.Ready(); err == nil || !strings.Contains(err.Error(), "event store") {
-			return fmt.Errorf("%v", err)
+			return fmt.Errorf("it says %q", fmt.Sprint(err))
 		}
 		return nil
 	})

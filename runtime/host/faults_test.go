@@ -1,0 +1,215 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/rpc"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
+)
+
+// isEventually waits until so many were counted, and none was buried.
+func (w *world) isEventually(n int) {
+	w.t.Helper()
+	w.eventually("count", func() error {
+		if counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried); counted != n || buried > 0 {
+			return fmt.Errorf("%d of %d, %d buried", counted, n, buried)
+		}
+		return nil
+	})
+}
+
+// floor waits until it is saved that a durable has handled so much.
+func (w *world) floor(name string, least uint64) {
+	w.t.Helper()
+	w.eventually("save floor", func() error {
+		all, err := w.store.Durables(w.t.Context(), "COUNTERS")
+		for _, d := range all {
+			if d.Name == name && d.Floor >= least {
+				return nil
+			}
+		}
+		return fmt.Errorf("saved %+v, %w", all, err)
+	})
+}
+
+// TestLostDurableOfAFunctionFromNow is made anew by the function first, from
+// the stream's end, and must not skip what waited.
+func TestLostDurableOfAFunctionFromNow(t *testing.T) {
+	w := newWorld(t)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := step("now", countOnce)
+	f.Start = function.FromNow
+	h := w.start(f)
+	w.eventually("be ready", h.Ready)
+	w.append2(0, 10)
+	w.isEventually(10)
+	w.floor("now", 20)
+	w.stop(h)
+	w.append2(10, 20)
+	if err := js.DeleteConsumer(t.Context(), "COUNTERS", "now"); err != nil {
+		t.Fatal(err)
+	}
+	w.start(f)
+	w.isEventually(20)
+}
+
+// hanging is a store that does not answer in time.
+type hanging struct {
+	eventstore.Store
+	down atomic.Bool
+}
+
+func (h *hanging) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
+	if h.down.Load() && a.Stream == "COUNTERS" {
+		<-ctx.Done()
+		return eventstore.Appended{}, fmt.Errorf("append: %w", ctx.Err())
+	}
+	return h.Store.Append(ctx, a)
+}
+
+// TestASlowStoreIsNoFailure: no event is buried because its store was slow.
+func TestASlowStoreIsNoFailure(t *testing.T) {
+	w := newWorld(t)
+	store := &hanging{Store: w.store}
+	store.down.Store(true)
+	f := step("slow", countOnce)
+	f.Deadline, f.Backoff, f.Attempts = 50*time.Millisecond, 5*time.Millisecond, 2
+	h, err := host.Start(f, host.Options{Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.stop(h) })
+	w.append(5)
+	time.Sleep(time.Second) // many times what the attempts would take
+	store.down.Store(false)
+	w.isEventually(5)
+}
+
+// durable makes a function's durable before the function does, with a short
+// lease, so that what a process that died had in hand comes again soon.
+func (w *world) durable(name string) jetstream.Consumer {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var c jetstream.Consumer
+	w.eventually("make durable", func() (err error) {
+		c, err = js.CreateConsumer(w.t.Context(), "COUNTERS", jetstream.ConsumerConfig{
+			Durable: name, FilterSubject: "COUNTERS.opened", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, AckWait: 500 * time.Millisecond,
+		})
+		return err
+	})
+	return c
+}
+
+// TestManyDeliveriesBuryNothing: a deploy that crashed on its own account.
+func TestManyDeliveriesBuryNothing(t *testing.T) {
+	w := newWorld(t)
+	w.append(20)
+	c := w.durable("near")
+	for range 50 {
+		batch, err := c.Fetch(20, jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m := range batch.Messages() {
+			if err := m.Nak(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.start(step("near", countOnce))
+	w.isEventually(20)
+}
+
+const (
+	childNATS  = "HOST_TEST_NATS"
+	childStore = "HOST_TEST_STORE"
+)
+
+// child is a process of its own that ends when it handles the event of c7.
+func child() error {
+	nc, err := nats.Connect(os.Getenv(childNATS))
+	if err != nil {
+		return err
+	}
+	store, err := rpc.Dial(os.Getenv(childStore))
+	if err != nil {
+		return err
+	}
+	f := step("poisoned", func(ctx context.Context, c counter, e opened) ([]event, error) {
+		if c.ID == "c7" {
+			os.Exit(7)
+		}
+		return countOnce(ctx, c, e)
+	})
+	f.Attempts, f.Concurrency = 2, 8
+	if _, err := host.Start(f, host.Options{Conn: nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond}); err != nil {
+		return err
+	}
+	_, _ = os.Stdin.Read(make([]byte, 1)) // until the test ends
+	return nil
+}
+
+// TestACrashLoopBuriesWhatCausesIt, and none of its neighbours.
+func TestACrashLoopBuriesWhatCausesIt(t *testing.T) {
+	w := newWorld(t)
+	w.durable("poisoned")
+	w.append(20)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := rpc.NewServer(w.store, rpc.Access{}, slog.New(slog.DiscardHandler))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(l) })
+	defer func() { server.Stop(context.WithoutCancel(t.Context())); wg.Wait() }()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	var crashes atomic.Int32
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			cmd := exec.CommandContext(ctx, os.Args[0])
+			cmd.Env = append(os.Environ(), childNATS+"="+w.server.URL(), childStore+"="+l.Addr().String())
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var exit *exec.ExitError
+			if errors.As(cmd.Run(), &exit) && exit.ExitCode() == 7 {
+				crashes.Add(1)
+			}
+			_ = in.Close()
+		}
+	})
+	w.eventually("handle all but one", func() error {
+		counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried)
+		if counted != 19 || buried != 1 {
+			return fmt.Errorf("%d counted, %d buried, %d crashes", counted, buried, crashes.Load())
+		}
+		return nil
+	})
+	cancel()
+}
