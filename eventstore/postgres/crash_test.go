@@ -88,7 +88,7 @@ func TestConnectionsAreTerminated(t *testing.T) {
 func TestServerIsAway(t *testing.T) {
 	server := pgtest.Shared(t)
 	url := server.Database(t)
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	w := newWriters(t)
 	var wg sync.WaitGroup
@@ -106,12 +106,13 @@ func TestServerIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := w.acked.Load()
-		for deadline := time.Now().Add(5 * time.Second); w.acked.Load() == before; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); w.acked.Load() == before; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatal("nothing is appended 5 s after the server is back")
+				t.Fatal("nothing is appended though the server is back")
 			}
 		}
 	}
+	stop()
 	wg.Wait()
 	w.check(open(t, url))
 }
