@@ -66,7 +66,7 @@ var never = []struct {
 }
 
 // anyone are packages without a side, that all may import.
-var anyone = []string{module + "internal/migration"}
+var anyone = []string{module + "internal/migration", module + "internal/crash"}
 
 // shared are what several functions may import; no function imports another.
 var shared = []string{"order", "orderdb"}

@@ -11,6 +11,7 @@ import (
 	"github.com/waybill-go/waybill/functions/placeorder"
 	"github.com/waybill-go/waybill/functions/review"
 	"github.com/waybill-go/waybill/internal/bench"
+	"github.com/waybill-go/waybill/internal/verify"
 	"github.com/waybill-go/waybill/runtime/app"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -33,6 +34,6 @@ func waybill() app.Program {
 			orderview.New(orders),           // all events → the table orders
 			orderquery.New(orders),          // orders.get, orders.list, orders.history
 		},
-		Commands: []app.Command{bench.Command()},
+		Commands: append(verify.Commands(), bench.Command()),
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 const columns = "stream, position, aggregate, version, id, type, time, schema, source, causation_id, correlation_id, traceparent, data"
@@ -197,6 +198,7 @@ func (w *writer) store(ctx context.Context, conn *pgxpool.Conn) error {
 	w.queue(&q, insert, insertArgs(w.stream, w.planned.Insert)...)
 	w.queue(&q, setHead, w.stream, int64(w.planned.Heads[w.stream])) //nolint:gosec // a position
 	w.queue(&q, commit)
+	crash.At(crash.BeforeCommit)
 	return w.send(ctx, conn, &q)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // window is how many events are on their way to the server at once.
@@ -212,6 +213,7 @@ func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.E
 			futures = append(futures, future)
 			sent++
 		}
+		crash.At(crash.AfterPublish)
 		select {
 		case <-ctx.Done():
 			return last, ctx.Err()

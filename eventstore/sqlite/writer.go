@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // writer is the one connection that writes, with its statements. Whatever
@@ -119,6 +121,7 @@ func (w *writer) transact(f func() (wrote bool, err error)) error {
 		return err
 	}
 	if wrote {
+		crash.At(crash.BeforeCommit)
 		err = w.step("commit", w.commit)
 	} else {
 		_, err = w.conn.ExecContext(context.Background(), "ROLLBACK")

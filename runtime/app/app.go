@@ -55,6 +55,8 @@ type Program struct {
 type Command struct {
 	Name, Help string
 	Cmd        any
+	// Hidden keeps it out of --help.
+	Hidden bool
 }
 
 // Settings of every program.
@@ -182,7 +184,11 @@ func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
 		kong.Embed(flags),
 	}
 	for _, c := range p.Commands {
-		options = append(options, kong.DynamicCommand(c.Name, c.Help, "", c.Cmd))
+		var tags []string
+		if c.Hidden {
+			tags = append(tags, `hidden:""`)
+		}
+		options = append(options, kong.DynamicCommand(c.Name, c.Help, "", c.Cmd, tags...))
 	}
 	return options
 }

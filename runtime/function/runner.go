@@ -12,6 +12,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // Runner runs a function's handlers against an event store: load, decide,
@@ -264,12 +265,14 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 			Traceparent: cause.Traceparent, Data: data,
 		}
 	}
+	crash.At(crash.BeforeAppend)
 	done, err := r.store.Append(ctx, eventstore.Append{
 		Stream: stream, Aggregate: aggregate, Expected: eventstore.Exactly(seen.version), Events: events,
 	})
 	if err != nil {
 		return seen, false, err
 	}
+	crash.At(crash.AfterAppend)
 	if done.Duplicate {
 		if seen.version > 0 {
 			return seen, true, nil // a redelivery; the state after it is anyone's guess

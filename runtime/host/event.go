@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/waybill-go/waybill/internal/crash"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -204,7 +205,10 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 	}
 }
 
-func (c *consumer) ack(d *delivery) { c.done(d, "acknowledge", d.msg.Ack()) }
+func (c *consumer) ack(d *delivery) {
+	crash.At(crash.BeforeAck)
+	c.done(d, "acknowledge", d.msg.Ack())
+}
 
 // giveBack lets another process have it at once.
 func (c *consumer) giveBack(d *delivery) { c.done(d, "give back", d.msg.Nak()) }

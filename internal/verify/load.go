@@ -1,0 +1,252 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/waybill-go/waybill/eventstore"
+)
+
+// The streams of a run: the orders', and one of raw appends.
+const (
+	ordersStream = "ORDERS"
+	rawStream    = "VERIFY"
+	lettersName  = "DEADLETTERS"
+)
+
+var streams = []string{ordersStream, rawStream}
+
+const (
+	hotAggregates = 60
+	// The hot aggregates are others after a while, so that no history becomes
+	// too long to be judged.
+	hotFor     = 10 * time.Second
+	askTimeout = 5 * time.Second
+)
+
+// load is what is asked of the system, and what it answered.
+type load struct {
+	nc    *nats.Conn
+	store eventstore.Store
+	began time.Time
+
+	accepted, refused, appended, conflicts, repeats, reads, unknown atomic.Int64
+
+	mu     sync.Mutex
+	orders map[string]ack // accepted orders, by id
+	ops    []op
+	wrong  []violation // answers that can't be right
+}
+
+// ack is what an accepted order was promised.
+type ack struct {
+	amount  int // what the read model is to say, in cents
+	decline bool
+}
+
+// op is one append or read of an aggregate, as its caller saw it.
+type op struct {
+	Aggregate string   `json:"aggregate"`
+	Caller    int      `json:"caller"`
+	IDs       []string `json:"ids,omitempty"`      // of an append
+	Expected  int64    `json:"expected,omitempty"` // of an append
+	Call      int64    `json:"call"`               // nanoseconds since the run began
+	Return    int64    `json:"return"`
+	Outcome   outcome  `json:"outcome"`
+	// Version is the aggregate's after an append or at a read, or the one that
+	// a conflict told.
+	Version uint64 `json:"version"`
+	// First is the position of the first event of an append.
+	First uint64 `json:"first,omitempty"`
+}
+
+type outcome string
+
+const (
+	stored     outcome = "stored"
+	conflicted outcome = "conflict"
+	seen       outcome = "read"
+	nobodyKnow outcome = "unknown" // the run ended before an answer came
+)
+
+func (l *load) now() int64 { return int64(time.Since(l.began)) }
+
+func (l *load) note(o op) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ops = append(l.ops, o)
+}
+
+func (l *load) complain(check, format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong = append(l.wrong, violation{Check: check, What: fmt.Sprintf(format, args...)})
+}
+
+// placeOrders places one order after the other. Until one is answered it is
+// asked for again, also when the load is over.
+func (l *load) placeOrders(loading, ctx context.Context, caller int, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, uint64(caller))) //nolint:gosec // no secret, and no negative
+	for n := 0; loading.Err() == nil; n++ {
+		price := 1 + r.IntN(200)
+		if r.IntN(20) == 0 {
+			price = 20_000 // more than may be paid
+		}
+		id := fmt.Sprintf("o%d-%d", caller, n)
+		body := fmt.Sprintf(`{"order_id":%q,"customer_id":"c%d","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":%d,"quantity":2}]}`,
+			id, r.IntN(50), price)
+		l.place(ctx, id, body, price)
+		sleep(loading, time.Duration(r.IntN(60))*time.Millisecond)
+	}
+}
+
+func (l *load) place(ctx context.Context, id, body string, price int) {
+	for ctx.Err() == nil {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		m, err := l.nc.RequestWithContext(asking, "orders.place", []byte(body))
+		cancel()
+		if err != nil {
+			sleep(ctx, 50*time.Millisecond)
+			continue
+		}
+		switch code, _ := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader)); {
+		case code == 0:
+			var answer struct {
+				ID      string      `json:"order_id"`
+				Amount  json.Number `json:"amount"`
+				Version int         `json:"version"`
+			}
+			if err := json.Unmarshal(m.Data, &answer); err != nil || answer.ID != id || answer.Amount.String() != strconv.Itoa(2*price) || answer.Version != 1 {
+				l.complain(checkAcks, "order %s was accepted as %s", id, m.Data)
+			}
+			l.accepted.Add(1)
+			l.mu.Lock()
+			l.orders[id] = ack{200 * price, price > 5000}
+			l.mu.Unlock()
+			return
+		case code == 429 || code >= 500:
+			sleep(ctx, 50*time.Millisecond)
+		default:
+			l.refused.Add(1)
+			l.complain(checkAcks, "order %s was refused: %s", id, m.Data)
+			return
+		}
+	}
+}
+
+// writeRaw appends to hot aggregates, and reads them. An append without an
+// answer is repeated until there is one, also when the load is over.
+func (l *load) writeRaw(loading, ctx context.Context, caller int, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, uint64(caller)+1<<32)) //nolint:gosec // no secret, and no negative
+	known := map[string]uint64{}
+	var last *eventstore.Append
+	var was eventstore.Appended
+	for n := 0; loading.Err() == nil; n++ {
+		aggregate := fmt.Sprintf("h%d-%d", int64(time.Since(l.began)/hotFor), r.IntN(hotAggregates))
+		switch kind := r.IntN(20); {
+		case kind < 2:
+			l.read(ctx, caller, aggregate, known)
+		case kind < 3 && last != nil:
+			l.repeat(ctx, *last, was)
+		default:
+			a := eventstore.Append{Stream: rawStream, Aggregate: aggregate, Expected: eventstore.Any}
+			if r.IntN(2) == 0 {
+				a.Expected = eventstore.Exactly(known[aggregate])
+			}
+			for i := range 1 + r.IntN(3) {
+				a.Events = append(a.Events, eventstore.Event{
+					ID: fmt.Sprintf("e%d-%d-%d", caller, n, i), Type: "happened", Data: fmt.Appendf(nil, `{"caller":%d,"n":%d}`, caller, n),
+				})
+			}
+			if done, ok := l.append(ctx, caller, a, known); ok {
+				last, was = &a, done
+			}
+		}
+		sleep(loading, time.Duration(r.IntN(60))*time.Millisecond)
+	}
+}
+
+func (l *load) append(ctx context.Context, caller int, a eventstore.Append, known map[string]uint64) (done eventstore.Appended, ok bool) {
+	o := op{Aggregate: a.Aggregate, Caller: caller, Expected: int64(a.Expected), Call: l.now(), Outcome: nobodyKnow}
+	for _, e := range a.Events {
+		o.IDs = append(o.IDs, e.ID)
+	}
+	defer func() { l.note(o) }()
+	for ctx.Err() == nil {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		done, err := l.store.Append(asking, a)
+		cancel()
+		o.Return = l.now()
+		var conflict *eventstore.ConflictError
+		switch {
+		case err == nil:
+			l.appended.Add(1)
+			o.Outcome, o.Version, o.First = stored, done.Version(), done.Events[0].Position
+			known[a.Aggregate] = o.Version
+			return done, true
+		case errors.As(err, &conflict):
+			l.conflicts.Add(1)
+			o.Outcome, o.Version = conflicted, conflict.Actual
+			known[a.Aggregate] = o.Version
+			return done, false
+		case errors.Is(err, eventstore.ErrUnavailable), errors.Is(err, eventstore.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
+			sleep(ctx, 50*time.Millisecond)
+		default:
+			l.complain(checkAcks, "an append to %s with the ids %v ended with: %v", a.Aggregate, o.IDs, err)
+			return done, false
+		}
+	}
+	l.unknown.Add(1)
+	return done, false
+}
+
+// repeat makes an append again that was answered: the answer must be the same.
+func (l *load) repeat(ctx context.Context, a eventstore.Append, was eventstore.Appended) {
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	done, err := l.store.Append(asking, a)
+	if err != nil {
+		return // an outage; it is made again some other time
+	}
+	l.repeats.Add(1)
+	if !done.Duplicate || len(done.Events) != len(was.Events) || done.Events[0].Position != was.Events[0].Position {
+		l.complain(checkAcks, "the append %v was stored at position %d, and, made again, answered position %d",
+			was.Events[0].ID, was.Events[0].Position, done.Events[0].Position)
+	}
+}
+
+func (l *load) read(ctx context.Context, caller int, aggregate string, known map[string]uint64) {
+	o := op{Aggregate: aggregate, Caller: caller, Call: l.now(), Outcome: seen}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for e, err := range l.store.ReadAggregate(asking, eventstore.AggregateRead{Stream: rawStream, Aggregate: aggregate}) {
+		if err != nil {
+			return // what was not read says nothing
+		}
+		if o.Version++; e.Version != o.Version {
+			l.complain(checkGapless, "a read of %s has version %d where %d belongs", aggregate, e.Version, o.Version)
+			return
+		}
+	}
+	o.Return = l.now()
+	l.reads.Add(1)
+	known[aggregate] = o.Version
+	l.note(o)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
