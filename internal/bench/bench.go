@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/app"
@@ -270,9 +268,7 @@ func (l *load) record(h *hdrhistogram.Histogram, took time.Duration) {
 
 // progress shows how far the run is; the answer ends it.
 func (l *load) progress(ctx context.Context) func() {
-	bar := progressbar.NewOptions64(int64(l.c.Duration/(100*time.Millisecond)),
-		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("0 orders"),
-		progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(40))
+	bar := app.Progress(int64(l.c.Duration/(100*time.Millisecond)), "0 orders")
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -121,9 +121,9 @@ func (e *evidence) acks() (int, []violation) {
 				f.add("%s is stored, and its append was answered with a conflict at version %d", line(has[0]), o.Version)
 			case o.Outcome == conflicted:
 			case len(has) != 1:
-				f.add("id %s of %s was acknowledged at position %d, and is stored %d times", id, o.Aggregate, o.First+uint64(i), len(has)) //nolint:gosec // an index
+				f.add("id %s of %s was acknowledged at position %d, and is stored %d times", id, o.Aggregate, o.First+uint64(i), len(has))
 			case has[0].Position != o.First+uint64(i) || has[0].Aggregate != o.Aggregate || has[0].Version != o.Version-uint64(len(o.IDs)-1-i): //nolint:gosec // indexes
-				f.add("%s was acknowledged as position %d of %s up to version %d", line(has[0]), o.First+uint64(i), o.Aggregate, o.Version) //nolint:gosec // an index
+				f.add("%s was acknowledged as position %d of %s up to version %d", line(has[0]), o.First+uint64(i), o.Aggregate, o.Version)
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (e *evidence) gapless() (looked int, _ []violation) {
 		versions, ids := map[string]uint64{}, map[string]uint64{}
 		for i, ev := range e.events[stream] {
 			looked++
-			if want := uint64(i) + 1; ev.Position != want { //nolint:gosec // an index
+			if want := uint64(i) + 1; ev.Position != want {
 				f.add("%s stands where position %d belongs", line(ev), want)
 				break // all that follow are off
 			}
@@ -174,7 +174,7 @@ func (e *evidence) sequence() (looked int, _ []violation) {
 		events, messages := e.events[stream], e.messages[stream]
 		for i, m := range messages {
 			looked++
-			if want := messages[0].sequence + uint64(i); m.sequence != want { //nolint:gosec // an index
+			if want := messages[0].sequence + uint64(i); m.sequence != want {
 				f.add("%s: sequence %d follows %d", stream, m.sequence, want-1)
 				break
 			}
@@ -305,10 +305,10 @@ var aggregate = porcupine.Model{
 		switch o.Outcome {
 		case stored:
 			after := version + uint64(len(o.IDs))
-			expected := o.Expected == int64(eventstore.Any) || o.Expected == int64(version) //nolint:gosec // versions are below 2^53
+			expected := o.Expected == int64(eventstore.Any) || o.Expected == int64(version)
 			return expected && o.Version == after, after
 		case conflicted:
-			return o.Version == version && o.Expected != int64(version), version //nolint:gosec // see above
+			return o.Version == version && o.Expected != int64(version), version
 		default:
 			return o.Version == version, version
 		}

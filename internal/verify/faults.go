@@ -29,17 +29,17 @@ type fault struct {
 
 func (s *saboteur) faults() []fault {
 	all := []fault{
-		{"kill -9 of a function", 8, func(context.Context) bool { return s.one(s.f.functions).kill() }},
-		{"kill -9 of an event store", 4, func(context.Context) bool { return s.one(s.f.stores).kill() }},
-		{"kill -9 of a NATS server", 2, s.killServer},
-		{"pause of a process", 1, s.pause},
+		{"kill -9 of a function", 16, func(context.Context) bool { return s.one(s.f.functions).kill() }},
+		{"kill -9 of an event store", 8, func(context.Context) bool { return s.one(s.f.stores).kill() }},
+		{"kill -9 of a NATS server", 3, s.killServer},
+		{"pause of a process", 3, s.pause},
 		{"JetStream wiped", 1, s.wipe},
 	}
 	if len(s.f.servers) > 1 {
-		all = append(all, fault{"kill -9 of a stream's leader", 4, s.killLeader})
+		all = append(all, fault{"kill -9 of a stream's leader", 8, s.killLeader})
 	}
 	if s.pg != nil {
-		all = append(all, fault{"PostgreSQL backends terminated", 8, s.terminate})
+		all = append(all, fault{"PostgreSQL backends terminated", 16, s.terminate})
 	}
 	return all
 }
@@ -60,8 +60,12 @@ func (s *saboteur) run(ctx context.Context) {
 		n := s.rand.IntN(sum)
 		for _, f := range all {
 			if n -= f.weight; n < 0 {
-				if f.do(ctx) {
-					s.f.count(f.name)
+				name := f.name
+				if !f.do(ctx) {
+					name = "without effect: " + name // it did not run, or could not be asked
+				}
+				if ctx.Err() == nil {
+					s.f.count(name)
 				}
 				break
 			}
@@ -156,7 +160,7 @@ func (d *databases) drop(ctx context.Context) error {
 // terminate ends some connections to the databases, at the server.
 func (d *databases) terminate(ctx context.Context, n int) error {
 	return d.exec(ctx, "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname IN ($1, $2)"+
-		" AND pid <> pg_backend_pid() ORDER BY random() LIMIT $3) AS some", d.events, d.orders, n)
+		" AND pid <> pg_backend_pid() ORDER BY random() LIMIT $3) AS chosen", d.events, d.orders, n)
 }
 
 func (d *databases) exec(ctx context.Context, sql string, args ...any) error {

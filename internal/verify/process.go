@@ -81,7 +81,7 @@ func (p *process) begin() (<-chan *os.ProcessState, error) {
 	p.killed = false
 	point, after := p.f.arm(p.points)
 	p.armed = point
-	p.cmd = exec.Command(p.f.program, p.args...) //nolint:noctx // it is ended by signals
+	p.cmd = exec.Command(p.f.program, p.args...) //nolint:gosec,noctx // our own program, which is ended by signals
 	p.cmd.Env = p.env
 	if point != "" {
 		p.cmd.Env = append(p.cmd.Env[:len(p.cmd.Env):len(p.cmd.Env)], fmt.Sprintf("%s=%s@%v", crash.Variable, point, after))

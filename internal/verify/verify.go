@@ -11,17 +11,15 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"math/rand/v2"
-
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/schollz/progressbar/v3"
 	"google.golang.org/grpc"
 
 	"github.com/waybill-go/waybill/eventstore/rpc"
@@ -104,7 +102,7 @@ func (r *Report) violations() (all []violation) {
 // Run does it.
 func (c *command) Run(ctx context.Context, client *app.Client) (err error) {
 	if c.Seed == 0 {
-		c.Seed = uint64(time.Now().UnixNano()) //nolint:gosec // any will do
+		c.Seed = uint64(time.Now().UnixNano())
 	}
 	if c.EventStores == 0 {
 		if c.EventStores = 1; c.Postgres != "" {
@@ -255,9 +253,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 // progress shows how far the run is; the answer ends it.
 func (c *command) progress(ctx context.Context, f *fleet, l *load) func() {
 	const tick = 100 * time.Millisecond
-	bar := progressbar.NewOptions64(int64(c.Duration/tick),
-		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetPredictTime(false),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+	bar := app.Progress(int64(c.Duration/tick), "")
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {

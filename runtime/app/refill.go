@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/eventstore/relay"
@@ -119,8 +117,7 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 	if err := askLeader(ctx, nc, refillSubject, refillRequest(c), &done); err != nil {
 		return fmt.Errorf("refill %s: %w", c.Stream, err)
 	}
-	bar := progressbar.NewOptions64(int64(max(done.Head, done.First)-done.First+1), //nolint:gosec // positions
-		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("refilling "+c.Stream), progressbar.OptionClearOnFinish())
+	bar := Progress(int64(max(done.Head, done.First)-done.First+1), "refilling "+c.Stream) //nolint:gosec // positions
 	for {
 		stream, err := js.Stream(ctx, c.Stream)
 		if err == nil && envelope.Ready(stream.CachedInfo().Config.Metadata) {

@@ -1,0 +1,18 @@
+package app
+
+import (
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Progress is a bar on standard error, for a command that takes its time; most
+// is its end, and may be -1 where that is not known. Where standard error is no
+// terminal it shows nothing.
+func Progress(most int64, description string) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(most,
+		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(description),
+		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))),
+		progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+}
