@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -32,6 +33,9 @@ type process struct {
 // supervise starts the process again whenever it ends, until stop.
 func (p *process) supervise() {
 	defer close(p.ended)
+	// It ends with the thread that started it, so this one must stay.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for quick := 0; ; {
 		p.mu.Lock()
 		held := p.held
@@ -87,7 +91,7 @@ func (p *process) begin() (<-chan *os.ProcessState, error) {
 		p.cmd.Env = append(p.cmd.Env[:len(p.cmd.Env):len(p.cmd.Env)], fmt.Sprintf("%s=%s@%v", crash.Variable, point, after))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = ownGroup()
+	p.cmd.SysProcAttr = attributes()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -1,12 +1,7 @@
-//go:build !unix
+//go:build !linux
 
 package verify
 
-import (
-	"syscall"
-	"time"
-)
+import "syscall"
 
-func ownGroup() *syscall.SysProcAttr { return nil }
-
-func (p *process) pause(time.Duration) bool { return false }
+func attributes() *syscall.SysProcAttr { return nil }

@@ -115,10 +115,16 @@ func (c *command) Run(ctx context.Context, client *app.Client) (err error) {
 			return err
 		}
 		own = true
-	} else if err := os.MkdirAll(dir, 0o750); err != nil {
+	} else if err := makeEmpty(dir); err != nil {
 		return err
 	}
 	report, e, err := c.verify(ctx, dir)
+	if ctx.Err() != nil {
+		if own {
+			_ = os.RemoveAll(dir) // in the folder for such files
+		}
+		return errors.New("interrupted: nothing was proven")
+	}
 	good := err == nil && len(report.violations()) == 0
 	if own && good {
 		err = os.RemoveAll(dir)
@@ -141,6 +147,19 @@ func (c *command) Run(ctx context.Context, client *app.Client) (err error) {
 		return fmt.Errorf("%w; logs and data are in %s", err, dir)
 	}
 	return nil
+}
+
+// makeEmpty makes the folder of a run. What another one left would be taken for
+// this one's.
+func makeEmpty(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	has, err := os.ReadDir(dir)
+	if err == nil && len(has) > 0 {
+		err = fmt.Errorf("--dir=%s is not empty", dir)
+	}
+	return err
 }
 
 // verify runs the system and answers what was found, and by what.

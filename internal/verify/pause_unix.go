@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// ownGroup keeps a terminal's Ctrl-C from the processes: they are ended from here.
-func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
-
 // pause stops a process for a while, as a machine that swaps does.
 func (p *process) pause(d time.Duration) bool {
 	if !p.signal(syscall.SIGSTOP) {
