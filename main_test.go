@@ -458,6 +458,8 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"up", "DATA_DIR=/dev/null", 2, []string{`DATA_DIR="/dev/null"`, "not a directory"}},
 		{"run payment", "NATS_CREDS=/nowhere", 2, []string{`NATS_CREDS="/nowhere"`, "no such file"}},
 		{"run payment", "NATS_NKEY=/dev/null", 2, []string{"NATS_NKEY", "seed"}},
+		{"run payment", "NATS_INBOX_PREFIX=a.>", 2, []string{"NATS_INBOX_PREFIX", "wildcards"}},
+		{"provision", "NATS_URL=nats://127.0.0.1:1", 1, []string{"NATS_URL"}},
 		{"run eventstore", "EVENTSTORE_DB=mysql://u:secret@h/d", 1, []string{"EVENTSTORE_DB", `"mysql"`, "postgres://"}},
 		{"run eventstore", "GRPC_LISTEN=0.0.0.0:0", 2, []string{"GRPC_LISTEN", "plaintext", "GRPC_CERT"}},
 		{"run eventstore", "GRPC_TOKEN=hidden", 2, []string{"GRPC_TOKEN", "TLS"}},
@@ -483,7 +485,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"bench", "orders", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"nkeys", "--help"}, {"bench", "orders", "--help"}} {
 		var out, errs bytes.Buffer
 		code := waybill().Run(context.Background(), args, func(string) string { return "" }, &out, &errs)
 		if code != 0 || len(args) > 1 && !strings.Contains(out.String(), "Example") || !strings.Contains(out.String(), "NATS_URL") {

@@ -40,6 +40,7 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 		if err := w.letGo(ctx); err != nil {
 			return 0, err
 		}
+		w.makeBuckets(ctx)
 		info, err = w.create(ctx)
 	}
 	if err != nil {
@@ -72,6 +73,17 @@ func (w *worker) letGo(ctx context.Context) error {
 		return ctx.Err()
 	case <-time.After(deletion):
 		return nil
+	}
+}
+
+// makeBuckets makes the buckets that are gone. Events do not wait for them.
+func (w *worker) makeBuckets(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for _, b := range w.r.opts.Buckets {
+		if _, err := w.r.js.CreateKeyValue(ctx, b); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+			w.log.Warn("bucket was not made", "bucket", b.Bucket, "error", err)
+		}
 	}
 }
 

@@ -25,6 +25,13 @@ func (r *Relay) Refill(ctx context.Context, stream string, from uint64) (first, 
 	if err != nil {
 		return 0, 0, err
 	}
+	if w.status().Problem == "" {
+		// A durable that was made a moment ago is not saved yet, and its function
+		// may have no right to make it again.
+		if err := w.saveFloors(ctx); err != nil {
+			return 0, 0, err
+		}
+	}
 	first, head, err = w.begin(ctx)
 	if err != nil {
 		return 0, 0, err

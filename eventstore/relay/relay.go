@@ -32,6 +32,9 @@ type Options struct {
 	// Streams are made at once, before their first event. Others are made
 	// with it.
 	Streams []string
+	// Buckets are made when a stream is, so that they too come again when
+	// JetStream lost everything. One that is there is left as it is.
+	Buckets []jetstream.KeyValueConfig
 	// MaxAge bounds how long JetStream keeps an event; zero for ever. SQL
 	// keeps all.
 	MaxAge time.Duration

@@ -286,6 +286,41 @@ func TestLostDurableIsMadeAnew(t *testing.T) {
 	})
 }
 
+// TestRefillKeepsANewDurable refills before the next round would save what was
+// made a moment ago. The bucket that went with JetStream is there again too.
+func TestRefillKeepsANewDurable(t *testing.T) {
+	s, nc := open(t), natstest.Start(t).Connect()
+	r, err := relay.New(s, nc, relay.Options{
+		Streams: []string{stream}, Floors: time.Hour, Alone: true, Logger: slog.New(slog.DiscardHandler),
+		Buckets: []jetstream.KeyValueConfig{{Bucket: "KEPT"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.Run(ctx) })
+	defer func() { cancel(); wg.Wait() }()
+	add(t, s, 10)
+	caughtUp(t, s, nc, 1)
+	durable(t, nc, "new", 3)
+	if err := js(t, nc).DeleteKeyValue(t.Context(), "KEPT"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "refill", func() error {
+		_, _, err := r.Refill(t.Context(), stream, 0)
+		return err
+	})
+	caughtUp(t, s, nc, 4)
+	c, err := js(t, nc).Consumer(t.Context(), stream, "new")
+	if err != nil || c.CachedInfo().Config.OptStartSeq != 4 {
+		t.Fatalf("the durable: %+v, %v", c, err)
+	}
+	if _, err := js(t, nc).KeyValue(t.Context(), "KEPT"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestForget has a durable that nobody uses forgotten: it is not made anew.
 func TestForget(t *testing.T) {
 	nc, s := natstest.Start(t).Connect(), open(t)

@@ -46,7 +46,8 @@ type Program struct {
 	NATSConfig []byte
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
-	// Commands are the program's own, beside up, run, ls, refill and forget.
+	// Commands are the program's own, beside up, run, ls, refill, forget,
+	// provision and nkeys.
 	Commands []Command
 }
 
@@ -71,6 +72,12 @@ type Settings struct {
 	NATSCA      string `env:"NATS_CA" help:"certificate authority of the NATS servers"`
 	NATSCert    string `env:"NATS_CERT" help:"client certificate for NATS"`
 	NATSKey     string `env:"NATS_KEY" help:"key of the client certificate"`
+	// What the server answers goes to subjects under it. One of its own for
+	// each key keeps the others from reading it.
+	NATSInboxPrefix string `env:"NATS_INBOX_PREFIX" help:"what the subjects of answers begin with, like _INBOX_payment, where the server's permissions ask for one"`
+
+	// JetStream may be in an account of its own, which functions see a part of.
+	NATSJSAPIPrefix string `env:"NATS_JS_API_PREFIX" help:"where a function finds JetStream, like STORE.JS, when it is in another account"`
 
 	GRPCListen     string `env:"GRPC_LISTEN, default=127.0.0.1:50051" help:"where the event store listens"`
 	GRPCAdvertise  string `env:"GRPC_ADVERTISE" help:"the address that others reach the event store at, if it is not GRPC_LISTEN"`

@@ -29,6 +29,9 @@ type commands struct {
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
 	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
 
+	Provision provisionCommand `cmd:"" help:"Make what functions need in JetStream, so that they need no right to."`
+	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`
+
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
 

@@ -128,6 +128,13 @@ func (s *session) natsOptions() ([]nats.Option, error) {
 	if s.settings.NATSCert != "" {
 		options = append(options, nats.ClientCert(s.settings.NATSCert, s.settings.NATSKey))
 	}
+	if prefix := s.settings.NATSInboxPrefix; prefix != "" {
+		option := nats.CustomInboxPrefix(prefix)
+		if option(&nats.Options{}) != nil {
+			return nil, &config.Error{Variable: "NATS_INBOX_PREFIX", Value: prefix, Reason: "is no subject without wildcards, like _INBOX_payment"}
+		}
+		options = append(options, option)
+	}
 	return options, nil
 }
 

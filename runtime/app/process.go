@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/relay"
@@ -151,6 +152,7 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 	}
 	r, err := relay.New(backend, p.nc, relay.Options{
 		Streams: append(p.program.streams(), deadletter.Stream),
+		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
 		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),
 	})
@@ -252,7 +254,9 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	})
 	cache := function.NewCache()
 	for _, f := range functions {
-		h, err := host.Start(f, host.Options{Conn: p.nc, Store: p.store, Cache: cache, Logger: p.log, Release: p.program.Release})
+		h, err := host.Start(f, host.Options{
+			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache, Logger: p.log, Release: p.program.Release,
+		})
 		if err != nil {
 			return err
 		}

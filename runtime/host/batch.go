@@ -12,7 +12,10 @@ import (
 
 // batchSize is how many events a projection gets at the most; it gets what is
 // there, and never waits for more.
-const batchSize = 256
+const (
+	batchSize     = 256
+	batchCapacity = prefetchPerSlot * batchSize
+)
 
 // batchDoor gathers what came while the last batch was applied.
 type batchDoor struct {
@@ -30,7 +33,7 @@ func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
 	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream)}
 }
 
-func (b *batchDoor) capacity() int { return prefetchPerSlot * batchSize }
+func (b *batchDoor) capacity() int { return batchCapacity }
 
 func (b *batchDoor) add(d *delivery) {
 	b.mu.Lock()

@@ -37,6 +37,7 @@ type consumer struct {
 	h       *Host
 	log     *slog.Logger
 	js      jetstream.JetStream
+	durable Durable
 	stream  string
 	subject string
 	stats   *discovery.Endpoint
@@ -77,9 +78,11 @@ type delivery struct {
 	began      time.Time
 }
 
-func (h *Host) openConsumer(js jetstream.JetStream, stream, subject string, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {
+func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {
+	durable, _ := DurableOf(h.f) // it has one, or nobody would ask
+	stream := durable.Stream
 	c := &consumer{
-		h: h, js: js, stream: stream, subject: subject, stats: stats,
+		h: h, js: js, durable: durable, stream: stream, subject: durable.Config.FilterSubject, stats: stats,
 		log:  h.log.With("stream", stream),
 		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan struct{}, 1),
 		state: errors.New("starting"),
@@ -160,54 +163,25 @@ func (c *consumer) ready() error {
 	return nil
 }
 
-// find looks the durable up, and makes it if it is not there. One that is
-// there is taken as it is: where it starts can't be changed, and its settings
-// may be those of a newer release.
+// find looks the durable up, and makes it if it is not there.
 func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
 	if !c.h.opts.Conn.IsConnected() {
 		return nil, errNotConnected
 	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	stream, err := c.js.Stream(ctx, c.stream)
+	stream, err := FindStream(ctx, c.js, c.durable.Stream)
 	if err != nil {
-		return nil, fmt.Errorf("find stream %s: %w", c.stream, err)
+		return nil, err
 	}
-	if !envelope.Ready(stream.CachedInfo().Config.Metadata) {
-		return nil, fmt.Errorf("find stream %s: the event store is still making it anew", c.stream)
-	}
-	durable, err := stream.Consumer(ctx, c.h.f.Name)
+	found, err := c.durable.Find(ctx, stream)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		durable, err = stream.CreateConsumer(ctx, c.config())
-		if errors.Is(err, jetstream.ErrConsumerExists) {
-			durable, err = stream.Consumer(ctx, c.h.f.Name)
+		if found, err = c.durable.Make(ctx, stream); err != nil {
+			// A server that refuses does not answer: it looks like a timeout.
+			return nil, fmt.Errorf("%w; if this process has no right to make it: waybill provision", err)
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("find durable %s of %s: %w", c.h.f.Name, c.stream, err)
-	}
-	if has := durable.CachedInfo().Config.FilterSubject; has != c.subject {
-		return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten: waybill forget %s %s",
-			c.h.f.Name, c.stream, has, c.subject, c.stream, c.h.f.Name)
-	}
-	return durable, nil
-}
-
-func (c *consumer) config() jetstream.ConsumerConfig {
-	f := c.h.f
-	cfg := jetstream.ConsumerConfig{
-		Durable: f.Name, Description: f.Description,
-		FilterSubject: c.subject,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       max(leastLease, f.Deadline+f.Deadline/2),
-		MaxDeliver:    -1, // nothing is dropped in silence: see fate
-		MaxAckPending: max(1000, 10*c.door.capacity()),
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-	}
-	if f.Start == function.FromNow {
-		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
-	}
-	return cfg
+	return found, err
 }
 
 // reachStore tells whether the event store answers. A process that can't reach

@@ -33,7 +33,9 @@ func newEventDoor(c *consumer, d *function.Event) *eventDoor {
 	return &eventDoor{c: c, door: d, jobs: newKeyed(n, math.MaxInt)}
 }
 
-func (e *eventDoor) capacity() int { return prefetchPerSlot * e.c.h.f.Concurrency }
+func (e *eventDoor) capacity() int { return eventCapacity(e.c.h.f) }
+
+func eventCapacity(f function.Function) int { return prefetchPerSlot * f.Concurrency }
 
 // add always finds room: the consumer holds no more deliveries than there is.
 func (e *eventDoor) add(d *delivery) {

@@ -20,6 +20,15 @@ const (
 	failuresKept   = 7 * 24 * time.Hour
 )
 
+// FailuresBucket is the bucket that counts failures. Functions make it if they
+// have the right, and else wait for who has.
+func FailuresBucket(replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: failuresBucket, Description: "failed attempts, by durable, stream and sequence",
+		TTL: failuresKept, Replicas: replicas,
+	}
+}
+
 type failures struct {
 	js     jetstream.JetStream
 	prefix string
@@ -41,9 +50,7 @@ func (f *failures) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	}
 	kv, err := f.js.KeyValue(ctx, failuresBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = f.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: failuresBucket, Description: "failed attempts, by durable, stream and sequence", TTL: failuresKept,
-		})
+		kv, err = f.js.CreateOrUpdateKeyValue(ctx, FailuresBucket(1))
 	}
 	if err != nil {
 		return nil, err

@@ -2,7 +2,8 @@
 // in to its handlers, and does with the outcome what package function says.
 //
 //	request.go   a request: queue group, keyed, answered or refused
-//	consumer.go  a durable pull consumer: found, made, pulled, leased
+//	durable.go   a durable consumer: what it is to be, found, made
+//	consumer.go  pulls from it, and keeps the leases
 //	event.go     one event: handled, and its fate
 //	failures.go  how often an event has failed
 //	batch.go     events in batches, for projections
@@ -30,8 +31,10 @@ import (
 
 // Options are what a host lends its function.
 type Options struct {
-	Conn  *nats.Conn
-	Store eventstore.Store
+	Conn *nats.Conn
+	// APIPrefix is where JetStream's API is. Default $JS.API.
+	APIPrefix string
+	Store     eventstore.Store
 	// Cache is shared by the functions of a process; may be nil.
 	Cache *function.Cache
 	// Logger defaults to slog.Default().
@@ -88,6 +91,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	if opts.Release == "" {
 		opts.Release = "0.0.0"
 	}
+	if opts.APIPrefix == "" {
+		opts.APIPrefix = jetstream.DefaultAPIPrefix
+	}
 	if opts.Refresh == 0 {
 		opts.Refresh = 500 * time.Millisecond
 	}
@@ -123,7 +129,7 @@ func (h *Host) open() error {
 	for _, r := range h.opts.Reports {
 		h.service.Endpoint(r.Name, r.Subject, r.Metadata).Report(r.Now)
 	}
-	js, err := jetstream.New(h.opts.Conn)
+	js, err := jetstream.NewWithAPIPrefix(h.opts.Conn, h.opts.APIPrefix)
 	if err != nil {
 		return err
 	}
@@ -139,10 +145,10 @@ func (h *Host) open() error {
 			h.requests = append(h.requests, r)
 		case *function.Event:
 			stats := h.service.Endpoint(name, d.Subject(), consumerMetadata(d.Stream, h.f.Name))
-			h.consumer = h.openConsumer(js, d.Stream, d.Subject(), stats, func(c *consumer) dispatcher { return newEventDoor(c, d) })
+			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newEventDoor(c, d) })
 		case *function.Projection:
 			stats := h.service.Endpoint("all", d.Subject(), consumerMetadata(d.Stream, h.f.Name))
-			h.consumer = h.openConsumer(js, d.Stream, d.Subject(), stats, func(c *consumer) dispatcher { return newBatchDoor(c, d) })
+			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newBatchDoor(c, d) })
 		}
 	}
 	return nil
