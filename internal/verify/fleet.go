@@ -163,7 +163,7 @@ func (f *fleet) arm(points []string) (point string, after time.Duration) {
 	point = slices.MinFunc(points, func(a, b string) int { return f.hits[a] - f.hits[b] })
 	longest := 6 * time.Second
 	if len(points) == len(storePoints) && points[0] == storePoints[0] {
-		longest = time.Duration(len(f.stores)) * 2500 * time.Millisecond // they are fewer
+		longest = time.Duration(len(f.stores)) * 1700 * time.Millisecond // they are fewer
 	}
 	return point, 200*time.Millisecond + time.Duration(f.rand.Int64N(int64(longest)))
 }
