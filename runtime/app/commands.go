@@ -29,6 +29,9 @@ type commands struct {
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
 	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
 
+	Export exportCommand `cmd:"" help:"Write all events of a stream to a file: a backup, or what import takes."`
+	Import importCommand `cmd:"" help:"Store the events of a file of export's in a database that does not have them."`
+
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
 
