@@ -114,10 +114,17 @@ func progressBar(what string) (progress transfer.Progress, end func()) {
 	if info, err := os.Stderr.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return nil, func() {}
 	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
-	return func(done, total uint64) {
-		bar.ChangeMax64(int64(total)) //nolint:gosec // positions
-		_ = bar.Set64(int64(done))    //nolint:gosec // positions; it is for the eye only
-	}, func() { _ = bar.Clear() }
+	var bar *progressbar.ProgressBar // from the first call on: only then is the total known
+	progress = func(done, total uint64) {
+		if bar == nil {
+			bar = progressbar.NewOptions64(int64(total), progressbar.OptionSetWriter(os.Stderr), //nolint:gosec // positions
+				progressbar.OptionSetDescription(what), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		}
+		_ = bar.Set64(int64(done)) //nolint:gosec // positions; it is for the eye only
+	}
+	return progress, func() {
+		if bar != nil {
+			_ = bar.Clear()
+		}
+	}
 }
