@@ -56,11 +56,12 @@ var never = []struct {
 	{"eventstore/rpc", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", "github.com/nats-io/"}},
 	{"eventstore/sqlite", nil, []string{module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc"}},
 	{"eventstore/postgres", nil, []string{module + "eventstore/sqlite", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc", "modernc.org/"}},
+	{"eventstore/transfer", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc"}},
 	{"eventstore/groupcommit", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", "database/sql", "github.com/nats-io/"}},
 	{"runtime/", nil, []string{module + "functions/", module + "internal/"}},
 	{"runtime/function", nil, []string{"github.com/nats-io/", "google.golang.org/grpc", "database/sql"}},
 	{"runtime/", []string{"runtime/natsserver", "runtime/natsserver/natstest"}, []string{"github.com/nats-io/nats-server"}},
-	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc"}},
+	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", module + "eventstore/transfer"}},
 	{"functions/", []string{"functions/orderdb"}, []string{"github.com/nats-io/", "database/sql", "modernc.org/", "google.golang.org/", module + "eventstore"}},
 	{"functions/orderdb", nil, []string{"github.com/nats-io/", "google.golang.org/", module + "eventstore"}},
 }
@@ -110,6 +111,7 @@ func TestPureStaysPure(t *testing.T) {
 	for pkg, allowed := range map[string][]string{
 		"eventstore":          nil,
 		"eventstore/envelope": {module + "eventstore"},
+		"eventstore/transfer": {module + "eventstore"},
 		"functions/order":     {"github.com/govalues/decimal"},
 	} {
 		for _, p := range list(t, "-deps", "./"+pkg) {

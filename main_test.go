@@ -424,6 +424,74 @@ func killEach(t *testing.T, s *system, names ...string) {
 	}
 }
 
+// TestExportAndImport exports a system that runs, and has another go on with a
+// copy of its events: with a JetStream and a read model that are empty.
+func TestExportAndImport(t *testing.T) {
+	s := newSystem(t)
+	up := s.start("up").ready()
+	nc := s.connect()
+	if _, err := place(nc, "o1", "200"); err != nil {
+		t.Fatal(err)
+	}
+	get(t, nc, "o1", "Approved")
+	eventually(t, "save how far the functions are", func() error {
+		out := s.start("export ORDERS")
+		if code := out.ended(); code != 0 || strings.Count(out.out.String(), `"floor":3}`) != 3 {
+			return fmt.Errorf("%d: %s", code, out.out.String())
+		}
+		return nil
+	})
+	file, again := filepath.Join(s.dir, "orders.jsonl"), filepath.Join(s.dir, "again.jsonl")
+	if out := s.start("export ORDERS --output " + file); out.ended() != 0 || !strings.Contains(out.out.String(), "ORDERS: 3 events, sha256:") {
+		t.Fatalf("export: %s", out.out.String())
+	}
+	for args, word := range map[string]string{
+		"export ORDERS --output " + file: "file exists",
+		"export orders":                  `stream: is "orders"`,
+		"import " + file:                 "stop that one",
+		"import " + file + ".none":       "no such file",
+	} {
+		if no := s.start(args); no.ended() != 1 || !strings.Contains(no.out.String(), word) {
+			t.Errorf("%s: %s", args, no.out.String())
+		}
+	}
+	if no := s.start("export ORDERS", "EVENTSTORE_DB=sqlite:"+file+".db"); no.ended() != 1 || !strings.Contains(no.out.String(), "EVENTSTORE_DB") {
+		t.Errorf("export of nothing: %s", no.out.String())
+	}
+	up.kill()
+
+	server := natstest.Start(t)
+	other := newSystem(t)
+	other.env = append(other.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0")
+	for _, want := range []string{"ORDERS: 3 events, sha256:", "ORDERS: 3 events (3 were there), sha256:"} {
+		if in := other.start("import " + file); in.ended() != 0 || !strings.Contains(in.out.String(), want) {
+			t.Fatalf("import: %s", in.out.String())
+		}
+	}
+	if out := other.start("export ORDERS --output " + again); out.ended() != 0 {
+		t.Fatalf("export of the copy: %s", out.out.String())
+	}
+	first, err1 := os.ReadFile(file)
+	second, err2 := os.ReadFile(again)
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(first, second) {
+		t.Fatalf("%v, %s\nis not\n%s", err, second, first)
+	}
+	other.start("run eventstore").ready()
+	for _, args := range []string{"forget ORDERS orderview", "refill ORDERS --from 1"} { // the read model is empty
+		if p := other.start(args); p.ended() != 0 {
+			t.Fatalf("%s: %s", args, p.out.String())
+		}
+	}
+	other.start("run placeorder payment review orderview orderquery").ready()
+	nc = server.Connect()
+	get(t, nc, "o1", "Approved")
+	if _, err := place(nc, "o2", "200"); err != nil {
+		t.Fatal(err)
+	}
+	get(t, nc, "o2", "Approved")
+	messages(t, nc, 6)
+}
+
 // TestASecondOneHarmsNothing starts another system on the same data.
 func TestASecondOneHarmsNothing(t *testing.T) {
 	s := newSystem(t)
@@ -485,7 +553,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"nkeys", "--help"}, {"bench", "orders", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"nkeys", "--help"}, {"export", "--help"}, {"import", "--help"}, {"verify", "--help"}, {"bench", "orders", "--help"}} {
 		var out, errs bytes.Buffer
 		code := waybill().Run(context.Background(), args, func(string) string { return "" }, &out, &errs)
 		if code != 0 || len(args) > 1 && !strings.Contains(out.String(), "Example") || !strings.Contains(out.String(), "NATS_URL") {

@@ -120,6 +120,22 @@ type Backend interface {
 	// keep the slice. Register before the first append.
 	OnCommit(f func(stream string, events []Event))
 
+	// Restore stores events exactly as another store answered them, of any
+	// aggregates of one stream, in one transaction: all of them or none. It is
+	// how a stream is copied, from position 1 on, call after call.
+	//
+	// There are 1 to MaxRestoreEvents of them, MaxRestoreBytes at the most. The
+	// first follows the stream's head, each other the one before it, and each
+	// event its aggregate's version; no id is in the stream already. Whatever is
+	// against that, or would not be an event of a store, is refused with an
+	// [InvalidError] that names the field, and nothing is stored.
+	//
+	// Restored events are like appended ones from then on: OnCommit is told of
+	// them, and an append of their ids is a repeat. Unlike an append a Restore is
+	// not idempotent: after [ErrUnavailable], or when the context ended, Head tells
+	// what became of it. Nobody may write to the events' data later.
+	Restore(ctx context.Context, stream string, events []Event) error
+
 	// SaveDurables replaces what is known of a stream's durables.
 	SaveDurables(ctx context.Context, stream string, durables []Durable) error
 	// Durables are a stream's durables as they were last saved, by name.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,11 +44,14 @@ const (
 	endTimeout     = time.Second
 )
 
-// writer commits the appends of one stream, one group after the other.
+// writer commits what is written to one stream, one group after the other.
 type writer struct {
-	s      *Store
-	stream string
-	known  bool // the stream's row in heads is there
+	s         *Store
+	stream    string
+	committer *groupcommit.Committer
+
+	mu    sync.Mutex // held for a commit and until it was told; guards what follows
+	known bool       // the stream's row in heads is there
 
 	planned groupcommit.Planned // its memory is used again
 }
@@ -62,23 +66,41 @@ var errMoment = errors.New("the database refuses for the moment")
 // looks the ids up under the lock, where a commit that was still under way can
 // be seen. What it finds where it had put it is its own, and no repeat.
 func (w *writer) commit(batch []groupcommit.Request) []groupcommit.Outcome {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	mine := map[int]uint64{} // positions that an earlier try gave to a request
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
-	for began := time.Now(); ; {
-		err := w.try(batch)
-		if err == nil {
-			return w.settled(mine)
-		}
-		if !errors.Is(err, errMoment) || time.Since(began) > w.s.options.Patience || w.s.life.Err() != nil {
-			return groupcommit.Failed(len(batch), away(context.Background(), "commit to "+w.stream, err))
-		}
+	err := w.retry(context.Background(), func() error {
+		w.planned.Outcomes = w.planned.Outcomes[:0]
+		return w.try(batch, func(f groupcommit.Facts) groupcommit.Planned {
+			w.planned = groupcommit.Plan(batch, f, w.planned)
+			return w.planned
+		})
+	}, func() {
 		for i, o := range w.planned.Outcomes {
 			if o.Err == nil && !o.Appended.Duplicate && len(o.Appended.Events) > 0 {
 				mine[i] = o.Appended.Events[0].Position
 			}
 		}
+	})
+	if err != nil {
+		return groupcommit.Failed(len(batch), away(context.Background(), "commit to "+w.stream, err))
+	}
+	return w.settled(mine)
+}
+
+// retry tries until it is done, as long as what was in the way may pass. Each
+// try that broke off, and may have been committed, is told.
+func (w *writer) retry(ctx context.Context, try func() error, brokeOff func()) error {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
+	for began := time.Now(); ; {
+		err := try()
+		if err == nil || !errors.Is(err, errMoment) || time.Since(began) > w.s.options.Patience || w.s.life.Err() != nil || ctx.Err() != nil {
+			return err
+		}
+		brokeOff()
 		select {
+		case <-ctx.Done():
 		case <-w.s.life.Done():
 		case <-time.After(wait.NextBackOff()):
 		}
@@ -100,13 +122,13 @@ func (w *writer) settled(mine map[int]uint64) []groupcommit.Outcome {
 	return p.Outcomes
 }
 
-// try stores the group in one transaction, in two round trips.
-func (w *writer) try(batch []groupcommit.Request) (err error) {
+// try stores what is planned on the facts about a group, in one transaction and
+// two round trips.
+func (w *writer) try(batch []groupcommit.Request, plan func(groupcommit.Facts) groupcommit.Planned) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
 	defer cancel()
 	stop := context.AfterFunc(w.s.life, cancelLater(cancel))
 	defer stop()
-	w.planned.Outcomes = w.planned.Outcomes[:0]
 	conn, err := w.s.write.Acquire(ctx)
 	if err != nil {
 		return moment(err)
@@ -122,11 +144,11 @@ func (w *writer) try(batch []groupcommit.Request) (err error) {
 	if err != nil {
 		return moment(err)
 	}
-	w.planned = groupcommit.Plan(batch, facts, w.planned)
-	if len(w.planned.Insert) == 0 {
+	planned := plan(facts)
+	if len(planned.Insert) == 0 {
 		return moment(w.exec(ctx, conn, rollback))
 	}
-	return moment(w.store(ctx, conn))
+	return moment(w.store(ctx, conn, planned))
 }
 
 // cancelLater gives what is under way a moment to end by itself.
@@ -193,10 +215,10 @@ func (w *writer) facts(ctx context.Context, conn *pgxpool.Conn, batch []groupcom
 }
 
 // store writes what was planned, and commits.
-func (w *writer) store(ctx context.Context, conn *pgxpool.Conn) error {
+func (w *writer) store(ctx context.Context, conn *pgxpool.Conn, planned groupcommit.Planned) error {
 	var q pgx.Batch
-	w.queue(&q, insert, insertArgs(w.stream, w.planned.Insert)...)
-	w.queue(&q, setHead, w.stream, int64(w.planned.Heads[w.stream])) //nolint:gosec // a position
+	w.queue(&q, insert, insertArgs(w.stream, planned.Insert)...)
+	w.queue(&q, setHead, w.stream, int64(planned.Heads[w.stream])) //nolint:gosec // a position
 	w.queue(&q, commit)
 	crash.At(crash.BeforeCommit)
 	return w.send(ctx, conn, &q)

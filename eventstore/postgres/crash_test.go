@@ -220,3 +220,46 @@ func TestFaultAtEveryStatement(t *testing.T) {
 		})
 	}
 }
+
+// TestFaultAtEveryStatementOfARestore is the same for what is restored.
+func TestFaultAtEveryStatementOfARestore(t *testing.T) {
+	url := pgtest.Database(t)
+	position := uint64(0)
+	for _, passes := range []bool{true, false} {
+		for failAt := range 7 { // head, begin, lock, ids, versions, insert, head, commit
+			for _, after := range []bool{false, true} {
+				at := 0
+				s := open(t, url, postgres.Options{}.WithFault(func(string) (error, bool) {
+					if at++; at != failAt+1 {
+						return nil, false
+					}
+					return &pgconn.PgError{Code: map[bool]string{true: "40003", false: "42601"}[passes]}, after
+				}))
+				told := 0
+				s.OnCommit(func(_ string, events []eventstore.Event) { told += len(events) })
+				events := []eventstore.Event{stored(position + 1), stored(position + 2)}
+				err := s.Restore(t.Context(), storetest.Stream, events)
+				head, headErr := s.Head(t.Context(), storetest.Stream)
+				if headErr != nil {
+					t.Fatal(headErr)
+				}
+				switch {
+				case passes && (err != nil || told != 2 || head != position+2):
+					t.Errorf("fault %d, after %t: %v, told of %d, head %d", failAt, after, err, told, head)
+				case !passes && (!errors.Is(err, eventstore.ErrUnavailable) || told != 0):
+					t.Errorf("fault %d, after %t: %v, told of %d", failAt, after, err, told)
+				}
+				position = head
+			}
+		}
+	}
+	storetest.Consistent(t, t.Context(), open(t, url), storetest.Stream)
+}
+
+// stored is an event of an aggregate of its own.
+func stored(position uint64) eventstore.Event {
+	e := storetest.Event("x", "1")
+	e.Stream, e.Aggregate, e.Position, e.Version, e.Schema = storetest.Stream, fmt.Sprint("a", position), position, 1, 1
+	e.Time = e.Time.UTC().Truncate(time.Microsecond)
+	return e
+}

@@ -67,10 +67,10 @@ type Store struct {
 	life    context.Context //nolint:containedctx // ends with Close: nothing is tried again after that
 	endLife context.CancelFunc
 
-	mu         sync.Mutex
-	committers map[string]*groupcommit.Committer
-	closed     bool
-	closing    sync.Once
+	mu      sync.Mutex
+	writers map[string]*writer
+	closed  bool
+	closing sync.Once
 }
 
 var _ eventstore.Backend = (*Store)(nil)
@@ -102,7 +102,7 @@ func Open(ctx context.Context, url string, options ...Options) (*Store, error) {
 	if err := migrate(ctx, cfg.ConnConfig, o.Patience); err != nil {
 		return nil, fmt.Errorf("open event store at %s: %w", where, err)
 	}
-	s := &Store{options: o, committers: map[string]*groupcommit.Committer{}}
+	s := &Store{options: o, writers: map[string]*writer{}}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	if s.read, s.write, err = pools(ctx, cfg, strings.Contains(url, "pool_max_conns=")); err != nil {
 		return nil, fmt.Errorf("open event store at %s: %w", where, err)
@@ -183,29 +183,30 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.App
 	if err := eventstore.CheckStream(a.Stream); err != nil {
 		return eventstore.Appended{}, err
 	}
-	c, err := s.committer(a.Stream)
+	w, err := s.writer(a.Stream)
 	if err != nil {
 		return eventstore.Appended{}, err
 	}
-	return c.Append(ctx, a)
+	return w.committer.Append(ctx, a)
 }
 
-// committer is the one of a stream, which begins with its first append.
-func (s *Store) committer(stream string) (*groupcommit.Committer, error) {
+// writer is the one of a stream, which begins when it is first written to.
+func (s *Store) writer(stream string) (*writer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c, ok := s.committers[stream]; ok {
-		return c, nil
+	if w, ok := s.writers[stream]; ok {
+		return w, nil
 	}
 	if s.closed {
 		return nil, fmt.Errorf("append to %s: closing: %w", stream, eventstore.ErrUnavailable)
 	}
-	if len(s.committers) >= maxStreams {
+	if len(s.writers) >= maxStreams {
 		return nil, &eventstore.InvalidError{Field: "stream", Reason: fmt.Sprintf("would be one too many; a process appends to at most %d", maxStreams)}
 	}
-	c := groupcommit.New((&writer{s: s, stream: stream}).commit, s.options.Limits)
-	s.committers[stream] = c
-	return c, nil
+	w := &writer{s: s, stream: stream}
+	w.committer = groupcommit.New(w.commit, s.options.Limits)
+	s.writers[stream] = w
+	return w, nil
 }
 
 // Close implements eventstore.Backend. It commits what is queued, each group
@@ -214,11 +215,11 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()
 		s.closed = true
-		all := s.committers
+		all := s.writers
 		s.mu.Unlock()
 		s.endLife() // no more tries; what is under way ends
-		for _, c := range all {
-			c.Close()
+		for _, w := range all {
+			w.committer.Close()
 		}
 		s.write.Close()
 		s.read.Close()

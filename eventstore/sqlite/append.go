@@ -24,6 +24,8 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.App
 
 // commit stores a batch in one transaction.
 func (s *Store) commit(batch []groupcommit.Request) []groupcommit.Outcome {
+	s.committing.Lock()
+	defer s.committing.Unlock()
 	w := s.writer
 	err := w.transact(func() (bool, error) {
 		facts, err := w.facts(batch)

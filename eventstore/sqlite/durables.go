@@ -35,9 +35,9 @@ func (s *Store) SaveDurables(ctx context.Context, stream string, durables []even
 }
 
 // Durables implements eventstore.Backend.
-func (s *Store) Durables(ctx context.Context, stream string) ([]eventstore.Durable, error) {
+func (r *reader) Durables(ctx context.Context, stream string) ([]eventstore.Durable, error) {
 	what := "read durables of " + stream
-	rows, err := s.reader.saved.QueryContext(ctx, stream)
+	rows, err := r.saved.QueryContext(ctx, stream)
 	if err != nil {
 		return nil, away(ctx, what, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -98,6 +99,36 @@ func appendAll(t *testing.T, s *sqlite.Store, all []eventstore.Append, want erro
 	}
 	wg.Wait()
 	return done
+}
+
+// TestFailedRestore has a restore fail, and goes on from what is there then.
+func TestFailedRestore(t *testing.T) {
+	from, s := open(t, filepath.Join(t.TempDir(), "from.db")), open(t, filepath.Join(t.TempDir(), "to.db"))
+	appendAll(t, from, appends("x"), nil)
+	events := storetest.Consistent(t, t.Context(), from, storetest.Stream)
+	s.SetFault(func(step string) error { return at("commit", step) })
+	if err := s.Restore(t.Context(), storetest.Stream, events); !errors.Is(err, eventstore.ErrUnavailable) || !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	s.SetFault(func(step string) error {
+		if err := at("commit", step); err != nil {
+			return errors.Join(err, s.CommitNow())
+		}
+		return nil
+	})
+	if err := s.Restore(t.Context(), storetest.Stream, events[:9]); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	s.SetFault(nil)
+	if head, err := s.Head(t.Context(), storetest.Stream); err != nil || head != 9 {
+		t.Fatalf("head %d, %v; want 9", head, err)
+	}
+	if err := s.Restore(t.Context(), storetest.Stream, events[9:]); err != nil {
+		t.Fatal(err)
+	}
+	if all := storetest.Consistent(t, t.Context(), s, storetest.Stream); !reflect.DeepEqual(all, events) {
+		t.Fatalf("got  %+v\nwant %+v", all, events)
+	}
 }
 
 // TestPanickingListener is the error of the appends that it was told of, whose

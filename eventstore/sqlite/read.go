@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/groupcommit"
 	"github.com/waybill-go/waybill/eventstore/paged"
 )
 
@@ -25,14 +26,17 @@ const (
 // lookEvery is how often a reader that follows looks by itself; commits wake it.
 const lookEvery = time.Second
 
-// reader is a pool of connections that read, with its statements.
+// reader is a pool of connections that read, with its statements. All of a
+// store's reading is its.
 type reader struct {
 	db                                        *sql.DB
 	aggregate, tail, stream, head, all, saved *sql.Stmt
+
+	listeners groupcommit.Listeners
 }
 
-func openReader(ctx context.Context, file string, connections int) (*reader, error) {
-	db, err := sql.Open("sqlite", dsn(file, "_pragma", "query_only(1)"))
+func openReader(ctx context.Context, dsn string, connections int) (*reader, error) {
+	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -62,42 +66,42 @@ func openReader(ctx context.Context, file string, connections int) (*reader, err
 func (r *reader) close() error { return r.db.Close() }
 
 // ReadAggregate implements eventstore.Store.
-func (s *Store) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
-	if err := r.Check(); err != nil {
+func (r *reader) ReadAggregate(ctx context.Context, q eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
+	if err := q.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	what := fmt.Sprintf("read %s %q", r.Stream, r.Aggregate)
-	return paged.Events(ctx, what, r.Last, page(what, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
+	what := fmt.Sprintf("read %s %q", q.Stream, q.Aggregate)
+	return paged.Events(ctx, what, q.Last, page(what, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
 		switch {
 		case after != nil:
-			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(after.Version + 1), n}
-		case r.Last > 0:
-			return s.reader.tail, []any{r.Stream, r.Aggregate, r.Last, n}
+			return r.aggregate, []any{q.Stream, q.Aggregate, signed(after.Version + 1), n}
+		case q.Last > 0:
+			return r.tail, []any{q.Stream, q.Aggregate, q.Last, n}
 		default:
-			return s.reader.aggregate, []any{r.Stream, r.Aggregate, signed(r.From), n}
+			return r.aggregate, []any{q.Stream, q.Aggregate, signed(q.From), n}
 		}
 	}))
 }
 
 // ReadStream implements eventstore.Store.
-func (s *Store) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
-	if err := r.Check(); err != nil {
+func (r *reader) ReadStream(ctx context.Context, q eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
+	if err := q.Check(); err != nil {
 		return paged.Fails(err)
 	}
-	what := "read " + r.Stream
-	return paged.Stream(ctx, what, r, paged.Source{
+	what := "read " + q.Stream
+	return paged.Stream(ctx, what, q, paged.Source{
 		From: func(position uint64) paged.Query {
 			return page(what, func(after *eventstore.Event, n int) (*sql.Stmt, []any) {
 				from := position
 				if after != nil {
 					from = after.Position + 1
 				}
-				return s.reader.stream, []any{r.Stream, signed(from), n}
+				return r.stream, []any{q.Stream, signed(from), n}
 			})
 		},
 		Await: func(ctx context.Context, position uint64) error {
-			return s.listeners.Await(ctx, r.Stream, lookEvery, func() (bool, error) {
-				head, err := s.Head(ctx, r.Stream)
+			return r.listeners.Await(ctx, q.Stream, lookEvery, func() (bool, error) {
+				head, err := r.Head(ctx, q.Stream)
 				return head > position, err
 			})
 		},
@@ -138,9 +142,9 @@ func queryEvents(ctx context.Context, stmt *sql.Stmt, maxBytes int, args ...any)
 }
 
 // Head implements eventstore.Backend.
-func (s *Store) Head(ctx context.Context, stream string) (uint64, error) {
+func (r *reader) Head(ctx context.Context, stream string) (uint64, error) {
 	var position uint64
-	err := s.reader.head.QueryRowContext(ctx, stream).Scan(&position)
+	err := r.head.QueryRowContext(ctx, stream).Scan(&position)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, away(ctx, "read head of "+stream, err)
 	}
@@ -148,8 +152,8 @@ func (s *Store) Head(ctx context.Context, stream string) (uint64, error) {
 }
 
 // Streams implements eventstore.Backend.
-func (s *Store) Streams(ctx context.Context) ([]string, error) {
-	heads, err := scanHeads(s.reader.all.QueryContext(ctx))
+func (r *reader) Streams(ctx context.Context) ([]string, error) {
+	heads, err := scanHeads(r.all.QueryContext(ctx))
 	if err != nil {
 		return nil, away(ctx, "list streams", err)
 	}

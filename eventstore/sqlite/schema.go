@@ -25,6 +25,16 @@ func dsn(file, option, value string) string {
 		"journal_size_limit(67108864)", // a log that had to grow shrinks again
 	}}
 	q.Add(option, value)
+	return uri(file, q)
+}
+
+// readOnly names a file for connections that change nothing: neither its tables
+// nor how its log is kept.
+func readOnly(file string) string {
+	return uri(file, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(5000)", "query_only(1)", "cache_size(-16384)"}})
+}
+
+func uri(file string, q url.Values) string {
 	path := filepath.ToSlash(file)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path // C:/...

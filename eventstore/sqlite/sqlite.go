@@ -30,12 +30,15 @@ type Options struct {
 
 // Store is an event store in a SQLite file. It implements eventstore.Backend.
 type Store struct {
+	*reader
+
 	lock      *flock.Flock
 	writer    *writer
-	reader    *reader
 	committer *groupcommit.Committer
 
-	listeners groupcommit.Listeners
+	// committing is held for a commit and until it was told, so that it is told
+	// before the next one.
+	committing sync.Mutex
 
 	planned groupcommit.Planned // the committer's goroutine uses its memory again
 
@@ -109,7 +112,7 @@ func (s *Store) open(ctx context.Context, file string, o Options) error {
 		return err
 	}
 	syncFolders(filepath.Dir(file))
-	s.reader, err = openReader(ctx, file, o.Readers)
+	s.reader, err = openReader(ctx, dsn(file, "_pragma", "query_only(1)"), o.Readers)
 	return err
 }
 
@@ -142,7 +145,7 @@ func (s *Store) Close() error {
 func (s *Store) release() error {
 	var errs []error
 	if s.reader != nil {
-		errs = append(errs, s.reader.close())
+		errs = append(errs, s.close())
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())

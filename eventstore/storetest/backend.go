@@ -24,6 +24,11 @@ func RunBackend(t *testing.T, open func(t *testing.T) eventstore.Backend) {
 		{"durables are replaced", durables},
 		{"durables are saved while appends run", durablesAside},
 		{"close finishes what is queued", closeFinishes},
+		{"a restore comes back as it was", restored},
+		{"a restore of another shape is refused", restoreRefusals},
+		{"as much as is allowed is restored", restoreBoundaries},
+		{"commits and restores are told in order", restoreTold},
+		{"a restore whose context ended before", restoreEnded},
 		{"closed", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -210,8 +215,11 @@ func closed(t *testing.T, s eventstore.Backend) {
 	_, readErr := eventstore.Collect(s.ReadStream(t.Context(), eventstore.StreamRead{Stream: Stream}))
 	_, durablesErr := s.Durables(t.Context(), Stream)
 	saveErr := s.SaveDurables(t.Context(), Stream, nil)
+	restoreErr := s.Restore(t.Context(), Other, history(Other, 1))
+	moreErr := s.Restore(t.Context(), Stream, history(Stream, 2)[1:])
 	for name, err := range map[string]error{
 		"append": appendErr, "head": headErr, "streams": streamsErr, "read": readErr, "durables": durablesErr, "save": saveErr,
+		"restore": restoreErr, "restore more": moreErr,
 	} {
 		if !errors.Is(err, eventstore.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)

@@ -27,6 +27,30 @@ func SQLite(ctx context.Context, db *sql.DB, files fs.FS) error {
 	return nil
 }
 
+// CheckSQLite says whether a SQLite file's tables are those that the files
+// make, and changes nothing.
+func CheckSQLite(ctx context.Context, db *sql.DB, files fs.FS) error {
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	if err != nil {
+		return err
+	}
+	var has, tables int64
+	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = ?", goose.DefaultTablename).Scan(&tables)
+	if err == nil && tables > 0 {
+		err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM "+goose.DefaultTablename).Scan(&has)
+	}
+	if err != nil {
+		return err
+	}
+	switch newest := newest(provider); {
+	case has > newest:
+		return tooNew(has, newest)
+	case has < newest:
+		return fmt.Errorf("the database has schema %d and this release reads %d: have an event store of this release open it once", has, newest)
+	}
+	return nil
+}
+
 // Postgres runs the files on PostgreSQL or
 // CockroachDB, and notes in table which are done. Of several processes that
 // start together one does it, and the others wait: a row is the lock, since
@@ -78,15 +102,24 @@ func up(ctx context.Context, db *sql.DB, dialect goose.Dialect, files fs.FS, opt
 	if err != nil {
 		return err
 	}
-	sources := provider.ListSources()
-	newest := sources[len(sources)-1].Version
+	newest := newest(provider)
 	if has > newest {
-		return fmt.Errorf("the database has schema %d and this release knows up to %d: %w", has, newest, errNewer)
+		return tooNew(has, newest)
 	}
 	if has < newest {
 		_, err = provider.Up(ctx)
 	}
 	return err
+}
+
+// newest is the version that the files bring a database to.
+func newest(p *goose.Provider) int64 {
+	sources := p.ListSources()
+	return sources[len(sources)-1].Version
+}
+
+func tooNew(has, newest int64) error {
+	return fmt.Errorf("the database has schema %d and this release knows up to %d: %w", has, newest, errNewer)
 }
 
 // passes tells whether two processes that started at once were in each other's

@@ -47,7 +47,7 @@ type Program struct {
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
 	// Commands are the program's own, beside up, run, ls, refill, forget,
-	// provision and nkeys.
+	// provision, nkeys, export and import.
 	Commands []Command
 }
 
@@ -150,7 +150,7 @@ func (p Program) Run(ctx context.Context, args []string, getenv func(string) str
 		fmt.Fprintf(stderr, "%s: %v\n  see %s --help\n", p.Name, err, p.Name)
 		return 2
 	}
-	s := &session{program: p, stdout: stdout, lookup: config.First(
+	s := &session{program: p, stdout: stdout, stderr: stderr, lookup: config.First(
 		given,
 		func(name string) (string, bool) { v := getenv(name); return v, v != "" },
 		func(name string) (string, bool) { return "./data", name == "DATA_DIR" },
@@ -266,4 +266,5 @@ type session struct {
 	lookup   config.Lookup
 	log      *slog.Logger
 	stdout   io.Writer
+	stderr   io.Writer
 }

@@ -31,6 +31,8 @@ type commands struct {
 
 	Provision provisionCommand `cmd:"" help:"Make what functions need in JetStream, so that they need no right to."`
 	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`
+	Export    exportCommand    `cmd:"" help:"Write all events of a stream to a file: a backup, or what import takes."`
+	Import    importCommand    `cmd:"" help:"Store the events of a file of export's in a database that does not have them."`
 
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
