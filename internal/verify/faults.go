@@ -87,7 +87,7 @@ func (s *saboteur) killServer(context.Context) bool {
 }
 
 func (s *saboteur) killLeader(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	stream, err := s.js.Stream(ctx, streams[s.rand.IntN(len(streams))])
 	if err != nil || stream.CachedInfo().Cluster == nil {

@@ -98,6 +98,9 @@ func collect(ctx context.Context, store eventstore.Store, stream string) ([]even
 	return events, nil
 }
 
+// messageWait is how long a message may take to come, of those that are there.
+const messageWait = 30 * time.Second
+
 // readMessages reads what JetStream holds of a stream.
 func readMessages(ctx context.Context, js jetstream.JetStream, stream string) ([]message, error) {
 	s, err := js.Stream(ctx, stream)
@@ -113,22 +116,24 @@ func readMessages(ctx context.Context, js jetstream.JetStream, stream string) ([
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s: %w", stream, err)
 	}
+	messages, err := c.Messages(jetstream.PullMaxMessages(2000))
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", stream, err)
+	}
+	defer messages.Stop()
 	for len(all) == 0 || all[len(all)-1].sequence < state.LastSeq {
-		batch, err := c.Fetch(2000, jetstream.FetchMaxWait(time.Second))
+		m, err := messages.Next(jetstream.NextMaxWait(messageWait))
+		if errors.Is(err, nats.ErrTimeout) {
+			break // there is no more, whatever the stream says: the check finds it
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read stream %s: %w", stream, err)
 		}
-		n := len(all)
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err != nil {
-				return nil, fmt.Errorf("read stream %s: %w", stream, err)
-			}
-			all = append(all, message{meta.Sequence.Stream, m.Headers().Get("ce-id")})
+		meta, err := m.Metadata()
+		if err != nil {
+			return nil, fmt.Errorf("read stream %s: %w", stream, err)
 		}
-		if len(all) == n {
-			break // there is no more, whatever the stream says: the check finds it
-		}
+		all = append(all, message{meta.Sequence.Stream, m.Headers().Get("ce-id")})
 	}
 	return all, nil
 }
