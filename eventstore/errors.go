@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -68,3 +69,12 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
+
+// Away wraps a database's error as one that is worth a retry, ErrUnavailable,
+// unless it is the caller's context that ended. It is for backends.
+func Away(ctx context.Context, what string, err error) error {
+	if ended := ctx.Err(); ended != nil {
+		return fmt.Errorf("%s: %w", what, ended)
+	}
+	return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+}

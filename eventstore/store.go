@@ -149,9 +149,9 @@ type Backend interface {
 // Durable is what must survive the loss of JetStream: a durable consumer's
 // configuration, and how far it had come.
 type Durable struct {
-	Name string
+	Name string `json:"name"`
 	// Config is the consumer's configuration as JetStream's JSON.
-	Config json.RawMessage
+	Config json.RawMessage `json:"config"`
 	// Floor is the position up to which everything is handled.
-	Floor uint64
+	Floor uint64 `json:"floor"`
 }

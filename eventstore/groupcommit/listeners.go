@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // Listeners are those who are told of commits; see eventstore.Backend. The zero
@@ -28,9 +27,6 @@ func (l *Listeners) Add(f func(stream string, events []eventstore.Event)) {
 // Tell tells of the events of a commit, stream by stream: those of a stream are
 // in the order of their positions.
 func (l *Listeners) Tell(events []eventstore.Event) {
-	if len(events) > 0 {
-		crash.At(crash.AfterCommit)
-	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for len(events) > 0 && len(l.all)+len(l.next) > 0 {

@@ -69,36 +69,36 @@ func (w *writer) commit(batch []groupcommit.Request) []groupcommit.Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	mine := map[int]uint64{} // positions that an earlier try gave to a request
-	err := w.retry(context.Background(), func() error {
-		w.planned.Outcomes = w.planned.Outcomes[:0]
-		return w.try(batch, func(f groupcommit.Facts) groupcommit.Planned {
-			w.planned = groupcommit.Plan(batch, f, w.planned)
-			return w.planned
-		})
-	}, func() {
-		for i, o := range w.planned.Outcomes {
+	w.planned.Outcomes = w.planned.Outcomes[:0]
+	err := w.retry(context.Background(), func(bool) error {
+		for i, o := range w.planned.Outcomes { // of the try before
 			if o.Err == nil && !o.Appended.Duplicate && len(o.Appended.Events) > 0 {
 				mine[i] = o.Appended.Events[0].Position
 			}
 		}
+		w.planned.Outcomes = w.planned.Outcomes[:0] // a try that ends before its plan has none
+		return w.try(batch, func(f groupcommit.Facts) groupcommit.Planned {
+			w.planned = groupcommit.Plan(batch, f, w.planned)
+			return w.planned
+		})
 	})
 	if err != nil {
-		return groupcommit.Failed(len(batch), away(context.Background(), "commit to "+w.stream, err))
+		return groupcommit.Failed(len(batch), eventstore.Away(context.Background(), "commit to "+w.stream, err))
 	}
 	return w.settled(mine)
 }
 
-// retry tries until it is done, as long as what was in the way may pass. Each
-// try that broke off, and may have been committed, is told.
-func (w *writer) retry(ctx context.Context, try func() error, brokeOff func()) error {
+// retry tries until it is done, as long as what was in the way may pass. A try
+// is told when it is not the first: the one before may have been committed.
+func (w *writer) retry(ctx context.Context, try func(again bool) error) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
-	for began := time.Now(); ; {
-		err := try()
+	again := false
+	for began := time.Now(); ; again = true {
+		err := try(again)
 		if err == nil || !errors.Is(err, errMoment) || time.Since(began) > w.s.options.Patience || w.s.life.Err() != nil || ctx.Err() != nil {
 			return err
 		}
-		brokeOff()
 		select {
 		case <-ctx.Done():
 		case <-w.s.life.Done():
@@ -117,6 +117,7 @@ func (w *writer) settled(mine map[int]uint64) []groupcommit.Outcome {
 			p.Insert = append(p.Insert, o.Appended.Events...)
 		}
 	}
+	crash.At(crash.AfterCommit)
 	w.s.listeners.Tell(inOrder(p.Insert))
 	clear(p.Insert)
 	return p.Outcomes
@@ -183,14 +184,14 @@ func (w *writer) facts(ctx context.Context, conn *pgxpool.Conn, batch []groupcom
 		}
 	}
 	var q pgx.Batch
-	w.queue(&q, "BEGIN ISOLATION LEVEL "+strings.ToUpper(string(w.s.options.isolation)))
-	w.queue(&q, lockHead, w.stream).QueryRow(func(row pgx.Row) error {
+	q.Queue("BEGIN ISOLATION LEVEL " + strings.ToUpper(string(w.s.options.isolation)))
+	q.Queue(lockHead, w.stream).QueryRow(func(row pgx.Row) error {
 		var head int64
 		err := row.Scan(&head)
 		f.Heads[w.stream] = uint64(head) //nolint:gosec // a position
 		return err
 	})
-	w.queue(&q, findStored, ids).Query(func(rows pgx.Rows) error {
+	q.Queue(findStored, ids).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			e, err := scanEvent(rows)
 			if err != nil {
@@ -200,7 +201,7 @@ func (w *writer) facts(ctx context.Context, conn *pgxpool.Conn, batch []groupcom
 		}
 		return rows.Err()
 	})
-	w.queue(&q, findVersions, w.stream, aggregates).Query(func(rows pgx.Rows) error {
+	q.Queue(findVersions, w.stream, aggregates).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			var aggregate string
 			var version int64
@@ -217,9 +218,9 @@ func (w *writer) facts(ctx context.Context, conn *pgxpool.Conn, batch []groupcom
 // store writes what was planned, and commits.
 func (w *writer) store(ctx context.Context, conn *pgxpool.Conn, planned groupcommit.Planned) error {
 	var q pgx.Batch
-	w.queue(&q, insert, insertArgs(w.stream, planned.Insert)...)
-	w.queue(&q, setHead, w.stream, int64(planned.Heads[w.stream])) //nolint:gosec // a position
-	w.queue(&q, commit)
+	q.Queue(insert, insertArgs(w.stream, planned.Insert)...)
+	q.Queue(setHead, w.stream, int64(planned.Heads[w.stream])) //nolint:gosec // a position
+	q.Queue(commit)
 	crash.At(crash.BeforeCommit)
 	return w.send(ctx, conn, &q)
 }
@@ -243,11 +244,6 @@ func insertArgs(stream string, events []eventstore.Event) []any {
 		causes[i], flows[i], traces[i], data[i] = e.CausationID, e.CorrelationID, e.Traceparent, string(e.Data)
 	}
 	return []any{stream, positions, aggregates, versions, ids, types, times, schemas, sources, causes, flows, traces, data}
-}
-
-// queue adds a statement to a round trip.
-func (w *writer) queue(q *pgx.Batch, sql string, args ...any) *pgx.QueuedQuery {
-	return q.Queue(sql, args...)
 }
 
 // send makes a round trip.
@@ -276,7 +272,7 @@ func (w *writer) send(ctx context.Context, conn *pgxpool.Conn, q *pgx.Batch) err
 
 func (w *writer) exec(ctx context.Context, conn *pgxpool.Conn, sql string, args ...any) error {
 	var q pgx.Batch
-	w.queue(&q, sql, args...)
+	q.Queue(sql, args...)
 	return w.send(ctx, conn, &q)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/postgres"
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 )
@@ -119,4 +120,10 @@ func singleAppends(b *testing.B) func() error {
 		_, err := pool.Exec(context.Background(), bareInsert, []int64{position.Add(1)}, []string{uuid.NewString()}, time.Now(), pad)
 		return err
 	}
+}
+
+func BenchmarkSize(b *testing.B) {
+	storetest.BenchmarkSize(b, func(t testing.TB) eventstore.Backend {
+		return open(t, pgtest.Database(t), postgres.Options{})
+	})
 }

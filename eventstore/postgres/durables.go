@@ -31,7 +31,7 @@ func (s *Store) SaveDurables(ctx context.Context, stream string, durables []even
 		})
 	})
 	if err != nil {
-		return away(ctx, "save durables of "+stream, err)
+		return eventstore.Away(ctx, "save durables of "+stream, err)
 	}
 	return nil
 }
@@ -54,7 +54,7 @@ func (s *Store) Durables(ctx context.Context, stream string) ([]eventstore.Durab
 		return err
 	})
 	if err != nil {
-		return nil, away(ctx, "read durables of "+stream, err)
+		return nil, eventstore.Away(ctx, "read durables of "+stream, err)
 	}
 	if len(durables) == 0 {
 		return nil, nil

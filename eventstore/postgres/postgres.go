@@ -226,12 +226,3 @@ func (s *Store) Close() error {
 	})
 	return nil
 }
-
-// away wraps a database's error as one that is worth a retry, unless it is the
-// caller's context that ended.
-func away(ctx context.Context, what string, err error) error {
-	if ended := ctx.Err(); ended != nil {
-		return fmt.Errorf("%s: %w", what, ended)
-	}
-	return fmt.Errorf("%s: %w: %w", what, eventstore.ErrUnavailable, err)
-}

@@ -84,7 +84,7 @@ func (s *Store) page(what string, query func(after *eventstore.Event, n int) (st
 			return err
 		})
 		if err != nil {
-			return nil, false, away(ctx, what, err)
+			return nil, false, eventstore.Away(ctx, what, err)
 		}
 		return events, more, nil
 	}
@@ -144,7 +144,7 @@ func (s *Store) Head(ctx context.Context, stream string) (uint64, error) {
 		return err
 	})
 	if err != nil {
-		return 0, away(ctx, "read head of "+stream, err)
+		return 0, eventstore.Away(ctx, "read head of "+stream, err)
 	}
 	return uint64(position), nil //nolint:gosec // never negative
 }
@@ -161,7 +161,7 @@ func (s *Store) Streams(ctx context.Context) ([]string, error) {
 		return err
 	})
 	if err != nil {
-		return nil, away(ctx, "list streams", err)
+		return nil, eventstore.Away(ctx, "list streams", err)
 	}
 	slices.SortFunc(names, strings.Compare) // by bytes, whatever the database's collation
 	return names, nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // Restore implements eventstore.Backend. It waits for the commit to the stream
@@ -14,7 +15,7 @@ func (s *Store) Restore(ctx context.Context, stream string, events []eventstore.
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return away(ctx, "restore "+stream, err)
+		return eventstore.Away(ctx, "restore "+stream, err)
 	}
 	w, err := s.writer(stream)
 	if err != nil {
@@ -30,24 +31,24 @@ func (w *writer) restore(ctx context.Context, events []eventstore.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var refused error
-	tried := false
 	group := groupcommit.Restoring(events)
-	err := w.retry(ctx, func() error {
+	err := w.retry(ctx, func(again bool) error {
 		return w.try(group, func(f groupcommit.Facts) groupcommit.Planned {
-			if refused = nil; tried && groupcommit.Restored(events, f) {
+			if refused = nil; again && groupcommit.Restored(events, f) {
 				return groupcommit.Planned{}
 			}
 			var planned groupcommit.Planned
 			planned, refused = groupcommit.PlanRestore(events, f)
 			return planned
 		})
-	}, func() { tried = true })
+	})
 	if err != nil {
-		return away(ctx, "restore "+w.stream, err)
+		return eventstore.Away(ctx, "restore "+w.stream, err)
 	}
 	if refused != nil {
 		return refused
 	}
+	crash.At(crash.AfterCommit)
 	w.s.listeners.Tell(events)
 	return nil
 }

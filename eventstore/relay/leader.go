@@ -138,7 +138,7 @@ func (r *Relay) listen(ctx context.Context) error {
 		}
 		r.mu.Lock()
 		w := r.workers[strings.TrimPrefix(m.Subject, headSubject)]
-		leading := r.running
+		leading := r.leading
 		r.mu.Unlock()
 		if w != nil && leading {
 			w.buffer.hear(position)

@@ -45,7 +45,7 @@ func newFacade(t *testing.T, url string, nc *nats.Conn) *facade {
 
 func leaders(all []*facade) (n, last int) {
 	for i, f := range all {
-		if f.relay.Leading() {
+		if f.relay.Status() != nil {
 			n, last = n+1, i
 		}
 	}

@@ -37,7 +37,7 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 	}
 	info, err := w.info(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if err := w.letGo(ctx); err != nil {
+		if err := w.awaitDeletion(ctx); err != nil {
 			return 0, err
 		}
 		w.makeBuckets(ctx)
@@ -51,7 +51,7 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	if !envelope.Ready(info.Config.Metadata) {
-		if err := w.restore(ctx, info); err != nil {
+		if err := w.remakeDurables(ctx, info); err != nil {
 			return 0, err
 		}
 	}
@@ -62,8 +62,8 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 // said that the stream is gone. One that is made meanwhile would find them.
 const deletion = 500 * time.Millisecond
 
-// letGo waits, when the stream was there a moment ago, until its files are gone.
-func (w *worker) letGo(ctx context.Context) error {
+// awaitDeletion waits, when the stream was there a moment ago, until its files are gone.
+func (w *worker) awaitDeletion(ctx context.Context) error {
 	if !w.seen {
 		return nil
 	}
@@ -181,9 +181,9 @@ func (w *worker) compareLast(ctx context.Context, last uint64, mismatch func(str
 	return nil
 }
 
-// restore makes the durables anew, each from its saved floor, and then lets
+// remakeDurables makes the durables anew, each from its saved floor, and then lets
 // functions in. Nothing was published to the stream before.
-func (w *worker) restore(ctx context.Context, info *jetstream.StreamInfo) error {
+func (w *worker) remakeDurables(ctx context.Context, info *jetstream.StreamInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	s, err := w.r.js.Stream(ctx, w.stream)

@@ -59,7 +59,7 @@ func (r *Relay) leads(stream string) (*worker, error) {
 	defer r.mu.Unlock()
 	w, ok := r.workers[stream]
 	switch {
-	case !r.running:
+	case !r.leading:
 		return nil, ErrNotLeading
 	case !ok:
 		return nil, &eventstore.InvalidError{Field: "stream", Reason: fmt.Sprintf("is %.40q, and there is no such stream", stream)}

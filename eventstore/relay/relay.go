@@ -71,7 +71,7 @@ type Relay struct {
 
 	mu      sync.Mutex
 	workers map[string]*worker
-	running bool
+	leading bool
 	wg      sync.WaitGroup
 	ctx     context.Context //nolint:containedctx // that of Run, for workers that begin later
 }
@@ -110,7 +110,7 @@ func (r *Relay) committed(stream string, events []eventstore.Event) {
 		return
 	}
 	r.mu.Lock()
-	leading := r.running || r.opts.Alone
+	leading := r.leading || r.opts.Alone
 	r.mu.Unlock()
 	if leading {
 		w.buffer.add(events)
@@ -135,7 +135,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // lead carries events until ctx ends.
 func (r *Relay) lead(ctx context.Context) {
 	r.mu.Lock()
-	r.running, r.ctx = true, ctx
+	r.leading, r.ctx = true, ctx
 	for _, w := range r.workers {
 		r.wg.Go(func() { w.run(ctx) })
 	}
@@ -151,7 +151,7 @@ func (r *Relay) lead(ctx context.Context) {
 		}
 	}
 	r.mu.Lock()
-	r.running = false
+	r.leading = false
 	r.mu.Unlock()
 	r.wg.Wait()
 	r.mu.Lock()
@@ -159,13 +159,6 @@ func (r *Relay) lead(ctx context.Context) {
 	for _, w := range r.workers {
 		w.standBy()
 	}
-}
-
-// Leading tells whether this relay is the one that carries events.
-func (r *Relay) Leading() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.running
 }
 
 // discover finds streams that got their first event elsewhere, or before this
@@ -195,7 +188,7 @@ func (r *Relay) worker(stream string) *worker {
 	w := &worker{r: r, stream: stream, log: r.log.With("stream", stream), state: Status{Stream: stream, Problem: "starting"}}
 	w.buffer.ready = make(chan struct{}, 1)
 	r.workers[stream] = w
-	if r.running {
+	if r.leading {
 		r.wg.Go(func() { w.run(r.ctx) })
 	}
 	return w
@@ -210,26 +203,19 @@ type Status struct {
 	Problem string
 }
 
-// Status tells of every stream, by name.
+// Status tells of every stream, by name; of none while another relay leads.
 func (r *Relay) Status() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.leading {
+		return nil
+	}
 	all := make([]Status, 0, len(r.workers))
 	for _, w := range r.workers {
 		all = append(all, w.status())
 	}
 	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Stream, b.Stream) })
 	return all
-}
-
-// StatusOf tells of one stream.
-func (r *Relay) StatusOf(stream string) Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w, ok := r.workers[stream]; ok {
-		return w.status()
-	}
-	return Status{Stream: stream}
 }
 
 // minServer is the oldest server that has what the relay needs.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 const (
@@ -36,8 +37,9 @@ func (s *Store) commit(batch []groupcommit.Request) []groupcommit.Outcome {
 		return len(s.planned.Insert) > 0, w.store(s.planned)
 	})
 	if err != nil {
-		return groupcommit.Failed(len(batch), away(context.Background(), "commit", err))
+		return groupcommit.Failed(len(batch), eventstore.Away(context.Background(), "commit", err))
 	}
+	crash.At(crash.AfterCommit)
 	s.listeners.Tell(s.planned.Insert)
 	clear(s.planned.Insert) // keeps no data in memory until the next commit
 	return s.planned.Outcomes

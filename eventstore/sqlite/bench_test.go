@@ -196,3 +196,9 @@ func (g *bare) commit(batch []bareAppend) error {
 	_, err := g.conn.ExecContext(ctx, "COMMIT")
 	return err
 }
+
+func BenchmarkSize(b *testing.B) {
+	storetest.BenchmarkSize(b, func(t testing.TB) eventstore.Backend {
+		return open(t, filepath.Join(t.TempDir(), "events.db"))
+	})
+}

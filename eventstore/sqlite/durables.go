@@ -11,7 +11,7 @@ import (
 func (s *Store) SaveDurables(ctx context.Context, stream string, durables []eventstore.Durable) error {
 	what := "save durables of " + stream
 	if err := ctx.Err(); err != nil {
-		return away(ctx, what, err)
+		return eventstore.Away(ctx, what, err)
 	}
 	w := s.writer
 	err := w.transact(func() (bool, error) {
@@ -29,7 +29,7 @@ func (s *Store) SaveDurables(ctx context.Context, stream string, durables []even
 		return true, nil
 	})
 	if err != nil {
-		return away(context.Background(), what, err) // it was tried, whatever became of ctx
+		return eventstore.Away(context.Background(), what, err) // it was tried, whatever became of ctx
 	}
 	return nil
 }
@@ -39,19 +39,19 @@ func (r *reader) Durables(ctx context.Context, stream string) ([]eventstore.Dura
 	what := "read durables of " + stream
 	rows, err := r.saved.QueryContext(ctx, stream)
 	if err != nil {
-		return nil, away(ctx, what, err)
+		return nil, eventstore.Away(ctx, what, err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	var durables []eventstore.Durable
 	for rows.Next() {
 		var d eventstore.Durable
 		if err := rows.Scan(&d.Name, (*[]byte)(&d.Config), &d.Floor); err != nil {
-			return nil, away(ctx, what, err)
+			return nil, eventstore.Away(ctx, what, err)
 		}
 		durables = append(durables, d)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, away(ctx, what, err)
+		return nil, eventstore.Away(ctx, what, err)
 	}
 	return durables, nil
 }

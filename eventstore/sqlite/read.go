@@ -114,7 +114,7 @@ func page(what string, query func(after *eventstore.Event, n int) (*sql.Stmt, []
 		stmt, args := query(after, n)
 		events, more, err := queryEvents(ctx, stmt, paged.MaxBytes, args...)
 		if err != nil {
-			return nil, false, away(ctx, what, err)
+			return nil, false, eventstore.Away(ctx, what, err)
 		}
 		return events, more, nil
 	}
@@ -146,7 +146,7 @@ func (r *reader) Head(ctx context.Context, stream string) (uint64, error) {
 	var position uint64
 	err := r.head.QueryRowContext(ctx, stream).Scan(&position)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, away(ctx, "read head of "+stream, err)
+		return 0, eventstore.Away(ctx, "read head of "+stream, err)
 	}
 	return position, nil
 }
@@ -155,7 +155,7 @@ func (r *reader) Head(ctx context.Context, stream string) (uint64, error) {
 func (r *reader) Streams(ctx context.Context) ([]string, error) {
 	heads, err := scanHeads(r.all.QueryContext(ctx))
 	if err != nil {
-		return nil, away(ctx, "list streams", err)
+		return nil, eventstore.Away(ctx, "list streams", err)
 	}
 	names := make([]string, 0, len(heads))
 	for stream := range heads {

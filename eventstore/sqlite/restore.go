@@ -5,6 +5,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
+	"github.com/waybill-go/waybill/internal/crash"
 )
 
 // Restore implements eventstore.Backend. It waits for the commit that runs, if
@@ -15,7 +16,7 @@ func (s *Store) Restore(ctx context.Context, stream string, events []eventstore.
 	}
 	what := "restore " + stream
 	if err := ctx.Err(); err != nil {
-		return away(ctx, what, err)
+		return eventstore.Away(ctx, what, err)
 	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -31,11 +32,12 @@ func (s *Store) Restore(ctx context.Context, stream string, events []eventstore.
 		return refused == nil, w.store(planned)
 	})
 	if err != nil {
-		return away(context.Background(), what, err) // it was tried, whatever became of ctx
+		return eventstore.Away(context.Background(), what, err) // it was tried, whatever became of ctx
 	}
 	if refused != nil {
 		return refused
 	}
+	crash.At(crash.AfterCommit)
 	s.listeners.Tell(events)
 	return nil
 }

@@ -152,12 +152,3 @@ func (s *Store) release() error {
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
 }
-
-// away wraps a database's error as one that is worth a retry, unless it is the
-// caller's context that ended.
-func away(ctx context.Context, what string, err error) error {
-	if ended := ctx.Err(); ended != nil {
-		return fmt.Errorf("%s: %w", what, ended)
-	}
-	return fmt.Errorf("%s: %w: %w", what, eventstore.ErrUnavailable, err)
-}

@@ -42,7 +42,7 @@ func Export(ctx context.Context, from Source, stream string, to io.Writer, progr
 // than the file. A floor beyond the head nevertheless is another history's, and
 // would have events passed over that are yet to come.
 func readHeader(ctx context.Context, from Source, stream string) (header, error) {
-	h := header{Format: format, Stream: stream, Durables: []durable{}}
+	h := header{Format: format, Stream: stream, Durables: []eventstore.Durable{}}
 	saved, err := from.Durables(ctx, stream)
 	if err != nil {
 		return h, err
@@ -51,7 +51,8 @@ func readHeader(ctx context.Context, from Source, stream string) (header, error)
 		return h, err
 	}
 	for _, d := range saved {
-		h.Durables = append(h.Durables, durable{Name: d.Name, Config: d.Config, Floor: min(d.Floor, h.Head)})
+		d.Floor = min(d.Floor, h.Head)
+		h.Durables = append(h.Durables, d)
 	}
 	return h, nil
 }

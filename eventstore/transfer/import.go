@@ -158,9 +158,9 @@ func (i *importing) saveDurables(ctx context.Context) error {
 		at := slices.IndexFunc(saved, func(s eventstore.Durable) bool { return s.Name == d.Name })
 		switch {
 		case at < 0:
-			saved = append(saved, eventstore.Durable(d))
+			saved = append(saved, d)
 		case saved[at].Floor < d.Floor:
-			saved[at] = eventstore.Durable(d)
+			saved[at] = d
 		}
 	}
 	return i.to.SaveDurables(ctx, i.header.Stream, saved)

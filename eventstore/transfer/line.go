@@ -19,16 +19,10 @@ const format = 1
 const maxLine = 2*eventstore.MaxEventBytes + 8<<10
 
 type header struct {
-	Format   int       `json:"waybill_export"`
-	Stream   string    `json:"stream"`
-	Head     uint64    `json:"head"`
-	Durables []durable `json:"durables"`
-}
-
-type durable struct {
-	Name   string          `json:"name"`
-	Config json.RawMessage `json:"config"`
-	Floor  uint64          `json:"floor"`
+	Format   int                  `json:"waybill_export"`
+	Stream   string               `json:"stream"`
+	Head     uint64               `json:"head"`
+	Durables []eventstore.Durable `json:"durables"`
 }
 
 type footer struct {

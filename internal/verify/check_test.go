@@ -50,7 +50,7 @@ func whole(t *testing.T) *evidence {
 			add(ordersStream, id, id+"-2", order.PaymentDebited{Amount: made.Amount, Currency: made.Currency})
 			add(ordersStream, id, id+"-3", order.WasApproved{})
 		}
-		e.orders[id] = ack{amount: 100, decline: i == 4}
+		e.orders[id] = ack{decline: i == 4}
 	}
 	for i := range int64(6) {
 		aggregate := fmt.Sprint("h", i%2)

@@ -69,7 +69,9 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.stores = append(f.stores, f.process(fmt.Sprintf("eventstore-%d", i+1), storePoints, append(common, "GRPC_LISTEN="+address), "run", "eventstore"))
+		p := f.process(fmt.Sprintf("eventstore-%d", i+1), storePoints, append(common, "GRPC_LISTEN="+address), "run", "eventstore")
+		p.longest = time.Duration(t.stores) * 1700 * time.Millisecond // they are fewer
+		f.stores = append(f.stores, p)
 	}
 	for _, one := range []struct {
 		function string
@@ -87,7 +89,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 }
 
 func (f *fleet) process(name string, points, env []string, args ...string) *process {
-	return &process{name: name, args: args, env: append(inherited(), env...), points: points, f: f, ended: make(chan struct{})}
+	return &process{name: name, args: args, env: append(inherited(), env...), points: points, longest: 6 * time.Second, f: f, ended: make(chan struct{})}
 }
 
 // inherited is what the processes have of our environment: no settings, so that
@@ -154,17 +156,13 @@ func (f *fleet) all() []*process { return slices.Concat(f.servers, f.stores, f.f
 
 // arm gives a process that starts one of its crash points, the one that was hit
 // least, and how long it may live before.
-func (f *fleet) arm(points []string) (point string, after time.Duration) {
+func (f *fleet) arm(points []string, longest time.Duration) (point string, after time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.arming || len(points) == 0 {
 		return "", 0
 	}
 	point = slices.MinFunc(points, func(a, b string) int { return f.hits[a] - f.hits[b] })
-	longest := 6 * time.Second
-	if len(points) == len(storePoints) && points[0] == storePoints[0] {
-		longest = time.Duration(len(f.stores)) * 1700 * time.Millisecond // they are fewer
-	}
 	return point, 200*time.Millisecond + time.Duration(f.rand.Int64N(int64(longest)))
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 )
 
 // follower reads a stream as it grows, and goes on where it was after each
@@ -78,7 +79,7 @@ func gather(ctx context.Context, l *load, js jetstream.JetStream, followers []*f
 		}
 		e.followed[stream] = followers[i].all()
 	}
-	if e.letters, err = collect(ctx, l.store, lettersName); err != nil {
+	if e.letters, err = collect(ctx, l.store, deadletter.Stream); err != nil {
 		return nil, err
 	}
 	e.rows, err = readRows(ctx, l.nc)

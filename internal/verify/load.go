@@ -21,7 +21,6 @@ import (
 const (
 	ordersStream = "ORDERS"
 	rawStream    = "VERIFY"
-	lettersName  = "DEADLETTERS"
 )
 
 var streams = []string{ordersStream, rawStream}
@@ -40,7 +39,7 @@ type load struct {
 	store eventstore.Store
 	began time.Time
 
-	accepted, refused, appended, conflicts, repeats, reads, unknown atomic.Int64
+	accepted, appended, conflicts, repeats, reads, unknown atomic.Int64
 
 	mu     sync.Mutex
 	orders map[string]ack // accepted orders, by id
@@ -48,26 +47,24 @@ type load struct {
 	wrong  []violation // answers that can't be right
 }
 
-// ack is what an accepted order was promised.
+// ack is what is due to an accepted order.
 type ack struct {
-	amount  int // what the read model is to say, in cents
-	decline bool
+	decline bool // it costs more than may be paid
 }
 
 // op is one append or read of an aggregate, as its caller saw it.
 type op struct {
-	Aggregate string   `json:"aggregate"`
-	Caller    int      `json:"caller"`
-	IDs       []string `json:"ids,omitempty"`      // of an append
-	Expected  int64    `json:"expected,omitempty"` // of an append
-	Call      int64    `json:"call"`               // nanoseconds since the run began
-	Return    int64    `json:"return"`
-	Outcome   outcome  `json:"outcome"`
+	Aggregate    string
+	Caller       int
+	IDs          []string // of an append
+	Expected     int64    // of an append
+	Call, Return int64    // nanoseconds since the run began
+	Outcome      outcome
 	// Version is the aggregate's after an append or at a read, or the one that
 	// a conflict told.
-	Version uint64 `json:"version"`
+	Version uint64
 	// First is the position of the first event of an append.
-	First uint64 `json:"first,omitempty"`
+	First uint64
 }
 
 type outcome string
@@ -131,13 +128,12 @@ func (l *load) place(ctx context.Context, id, body string, price int) {
 			}
 			l.accepted.Add(1)
 			l.mu.Lock()
-			l.orders[id] = ack{200 * price, price > 5000}
+			l.orders[id] = ack{decline: price > 5000}
 			l.mu.Unlock()
 			return
 		case code == 429 || code >= 500:
 			sleep(ctx, 50*time.Millisecond)
 		default:
-			l.refused.Add(1)
 			l.complain(checkAcks, "order %s was refused: %s", id, m.Data)
 			return
 		}

@@ -19,7 +19,9 @@ type process struct {
 	args   []string
 	env    []string
 	points []string // crash points it can come by
-	f      *fleet
+	// longest is how long it may live before one.
+	longest time.Duration
+	f       *fleet
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -83,7 +85,7 @@ func (p *process) begin() (<-chan *os.ProcessState, error) {
 		return nil, nil //nolint:nilnil // there is none to wait for
 	}
 	p.killed = false
-	point, after := p.f.arm(p.points)
+	point, after := p.f.arm(p.points, p.longest)
 	p.armed = point
 	p.cmd = exec.Command(p.f.program, p.args...) //nolint:gosec,noctx // our own program, which is ended by signals
 	p.cmd.Env = p.env

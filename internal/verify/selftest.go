@@ -9,6 +9,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 )
 
 // breaks are ways to break a promise, and the check that has to notice.
@@ -67,7 +68,7 @@ var breaks = []struct {
 		})
 	}},
 	{"an event is a dead letter", checkEnds, func(e *evidence) {
-		e.letters = append(e.letters, eventstore.Event{Stream: lettersName})
+		e.letters = append(e.letters, eventstore.Event{Stream: deadletter.Stream})
 	}},
 	{"the read model is behind", checkView, func(e *evidence) {
 		for id, o := range e.rows {

@@ -212,7 +212,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
 		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release,
-		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: relayReports(r),
+		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: []host.Report{relayReport(r)},
 	})
 	if err != nil {
 		return err
@@ -221,22 +221,22 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 	return nil
 }
 
-// relayReports tell of each stream how far it is relayed, and what is wrong.
-func relayReports(r *relay.Relay) []host.Report {
-	var reports []host.Report
-	for _, s := range r.Status() {
-		reports = append(reports, host.Report{
-			Name: "relay-" + s.Stream, Subject: "feed." + s.Stream + ".*", Metadata: map[string]string{"door": "relay", "stream": s.Stream},
-			Now: func() (int, string) {
-				if !r.Leading() {
-					return 0, "" // another does
+// relayReport tells how many events of all streams are relayed, and of each
+// stream what is wrong.
+func relayReport(r *relay.Relay) host.Report {
+	return host.Report{
+		Name: "relay", Subject: "feed.>", Metadata: map[string]string{"door": "relay"},
+		Now: func() (relayed int, problem string) {
+			var problems []string
+			for _, s := range r.Status() {
+				relayed += int(s.Relayed) //nolint:gosec // a position
+				if s.Problem != "" {
+					problems = append(problems, s.Stream+": "+s.Problem)
 				}
-				now := r.StatusOf(s.Stream)
-				return int(now.Relayed), now.Problem //nolint:gosec // a position
-			},
-		})
+			}
+			return relayed, strings.Join(problems, "; ")
+		},
 	}
-	return reports
 }
 
 // startFunctions opens the doors, and on a stop closes all of them at once:
