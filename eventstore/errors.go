@@ -14,7 +14,7 @@ var (
 	// ErrUnavailable says that the database can't be reached or is closing.
 	// Whether an append was stored is unknown; repeating it with the same
 	// event ids is safe.
-	ErrUnavailable = errors.New("event store is unavailable")
+	ErrUnavailable = errors.New("not available now")
 )
 
 // ConflictError says that an aggregate was not at the expected version.

@@ -38,6 +38,8 @@ func (a Access) Check() error {
 		return errors.New("a token needs TLS: it would be there to read for everybody on the way")
 	case a.Token == "" && a.ReadToken != "":
 		return errors.New("a token for reading needs one for appending: without it everybody may append")
+	case a.Token != "" && a.Token == a.ReadToken:
+		return errors.New("the token for reading is the one for appending: who has it may append")
 	}
 	return nil
 }

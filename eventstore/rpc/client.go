@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -132,10 +133,22 @@ func (l link) failure(ctx context.Context, what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded) && !bounded:
 		return fmt.Errorf("%w: %w: no answer in time", eventstore.ErrUnavailable, err)
 	case errors.Is(err, context.DeadlineExceeded) && l.conn.GetState() != connectivity.Ready:
-		return fmt.Errorf("%w: %w: none reached at %s", eventstore.ErrUnavailable, err, l.conn.Target())
+		return fmt.Errorf("%w: %w: none reached at %s%s", eventstore.ErrUnavailable, err, l.conn.Target(), l.whyNot())
 	default:
 		return err
 	}
+}
+
+// whyNot is why no façade was reached: a refused connection, a certificate that
+// is not right, nobody found. gRPC tells it to a call that does not wait.
+func (l link) whyNot() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := healthpb.NewHealthClient(l.conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if st := status.Convert(err); st.Code() == codes.Unavailable {
+		return ": " + st.Message()
+	}
+	return ""
 }
 
 // answered reads events from an answer. That they can't be read is not the

@@ -129,7 +129,7 @@ func (s *Server) outcome(method string, panicked any, err error) error {
 		id := uuid.NewString()
 		s.log.Error("call failed", "method", method, "error_id", id, "error", err)
 		return status.Error(codes.Internal, errInternal.Error()+" "+id)
-	case codes.Unavailable:
+	case codes.Unavailable, codes.DeadlineExceeded:
 		s.log.Warn("call failed", "method", method, "error", err)
 	}
 	return st.Err()

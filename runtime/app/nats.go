@@ -96,7 +96,7 @@ func (s *session) natsOptions() ([]nats.Option, error) {
 			if sub != nil {
 				subject = sub.Subject
 			}
-			s.log.Warn("NATS error", "subject", subject, "error", err)
+			s.log.Warn("NATS error", "subject", subject, "error", hinted(err))
 		}),
 	}
 	for variable, path := range map[string]string{
@@ -138,6 +138,25 @@ func (s *session) natsOptions() ([]nats.Option, error) {
 	return options, nil
 }
 
+// hinted adds to what NATS refuses the setting to look at.
+func hinted(err error) error {
+	text := err.Error()
+	hint := ""
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		hint = "set NATS_NKEY or NATS_CREDS to a key that this server knows"
+	case !errors.Is(err, nats.ErrPermissionViolation):
+		return err
+	case strings.Contains(text, `"_INBOX.`):
+		hint = "set NATS_INBOX_PREFIX to the one that this key may use"
+	case strings.Contains(text, `"$JS.API.`):
+		hint = "set NATS_JS_API_PREFIX if JetStream is in another account, or use a key that may"
+	default:
+		hint = "this key may not: see NATS_NKEY and NATS_CREDS"
+	}
+	return fmt.Errorf("%w: %s", err, hint)
+}
+
 // Client is what a program's own commands get: a way to what runs.
 type Client struct {
 	s  *session
@@ -162,6 +181,9 @@ func (c *Client) NATS(ctx context.Context) (*nats.Conn, error) {
 	for !nc.IsConnected() {
 		select {
 		case <-ctx.Done():
+			if err := nc.LastError(); err != nil && !errors.Is(err, nats.ErrNoServers) {
+				return nil, fmt.Errorf("connect to NATS at %s: %w", c.s.natsTarget(), hinted(err))
+			}
 			return nil, fmt.Errorf("connect to NATS: nobody answers at %s: start it with %s up, or set NATS_URL", c.s.natsTarget(), c.s.program.Name)
 		case <-time.After(5 * time.Millisecond):
 		}
