@@ -20,6 +20,8 @@ type buffer struct {
 	mu     sync.Mutex
 	events []eventstore.Event
 	bytes  int
+	begin  uint64 // the first position of the commits that follow each other
+	end    uint64 // the last one; 0 when what comes is another run
 	head   uint64 // the newest position that was heard of
 }
 
@@ -29,15 +31,16 @@ func (b *buffer) add(events []eventstore.Event) {
 	defer b.mu.Unlock()
 	for _, e := range events {
 		b.head = max(b.head, e.Position)
-		full := len(b.events) >= maxBuffered || b.bytes+e.Size() > maxBufferedBytes
-		follows := len(b.events) == 0 || e.Position == b.events[len(b.events)-1].Position+1
-		if full || !follows {
-			b.events, b.bytes = nil, 0
+		if e.Position != b.end+1 {
+			b.events, b.bytes, b.begin = nil, 0, e.Position
 		}
-		if !full {
-			b.events = append(b.events, e)
-			b.bytes += e.Size()
+		b.end = e.Position
+		if len(b.events) >= maxBuffered || b.bytes+e.Size() > maxBufferedBytes {
+			b.events, b.bytes, b.end = nil, 0, 0 // what comes now is another run
+			continue
 		}
+		b.events = append(b.events, e)
+		b.bytes += e.Size()
 	}
 	b.wake()
 }
@@ -50,24 +53,29 @@ func (b *buffer) wake() {
 }
 
 // after answers at most n events from the one after position on, and forgets
-// those before; nothing when they are not here.
-func (b *buffer) after(position uint64, n int) []eventstore.Event {
+// those before; nothing when they are not here, or nothing tells that they
+// follow the event with this id, which is at position. other says that there is
+// another one.
+func (b *buffer) after(position uint64, id string, n int) (events []eventstore.Event, other bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	drop := 0
 	for drop < len(b.events) && b.events[drop].Position <= position {
+		if b.events[drop].Position == position && id != "" && b.events[drop].ID != id {
+			return nil, true
+		}
 		b.bytes -= b.events[drop].Size()
 		drop++
 	}
 	b.events = b.events[drop:]
 	if len(b.events) == 0 {
 		b.events = nil // let go of the array
-		return nil
+		return nil, false
 	}
-	if b.events[0].Position != position+1 {
-		return nil
+	if b.events[0].Position != position+1 || b.begin > position && id != "" {
+		return nil, false
 	}
-	return append([]eventstore.Event(nil), b.events[:min(n, len(b.events))]...)
+	return append([]eventstore.Event(nil), b.events[:min(n, len(b.events))]...), false
 }
 
 // hear is heard for a position that somebody tells of.
@@ -90,7 +98,14 @@ func (b *buffer) notThere(position uint64) {
 func (b *buffer) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.events, b.bytes = nil, 0
+	b.events, b.bytes, b.end = nil, 0, 0
+}
+
+// reset forgets everything, and takes SQL's word for its head.
+func (b *buffer) reset(head uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events, b.bytes, b.end, b.head = nil, 0, 0, head
 }
 
 // heard notes a position that is in SQL, whoever put it there.

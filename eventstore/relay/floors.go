@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,12 +35,12 @@ func (w *worker) keepFloors(ctx context.Context) error {
 }
 
 // saveFloors reads the durables and saves what changed. A durable that was
-// saved and is gone, or is another one now, or has fallen behind what was saved,
-// was lost with its server's storage: it is made anew from its floor. That is
-// safe at any time, because a floor is saved only after everything up to it was
-// acknowledged, and nothing is acknowledged before its effect is in SQL. If a
-// function makes the durable at the same moment, from where the function begins
-// the first time, the next round finds it and puts it right.
+// saved and is gone, or is another one now, was lost with its server's storage:
+// it is made anew from its floor. That is safe at any time, because a floor is
+// saved only after everything up to it was acknowledged, and nothing is
+// acknowledged before its effect is in SQL. If a function makes the durable at
+// the same moment, from where the function begins the first time, the next round
+// finds it and puts it right.
 func (w *worker) saveFloors(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -61,13 +62,25 @@ func (w *worker) saveFloors(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := readDurables(ctx, s, info.State.LastSeq)
+	head, err := w.r.backend.Head(ctx, w.stream)
+	if err != nil {
+		return err
+	}
+	found, err := readDurables(ctx, s, head)
 	if err != nil {
 		return fmt.Errorf("list durables of %s: %w", w.stream, err)
 	}
 	for name, was := range saved {
+		if was.floor > head {
+			return w.mismatch("%s has handled position %d and SQL ends at %d", name, was.floor, head)
+		}
 		now, there := found[name]
-		if there && !now.lostSince(was) {
+		if there && now.FilterSubject != was.FilterSubject {
+			continue // a new one in its own right
+		}
+		if there && now.is(was) {
+			now.floor = max(now.floor, was.floor)
+			found[name] = now
 			continue
 		}
 		if there {
@@ -77,6 +90,16 @@ func (w *worker) saveFloors(ctx context.Context) error {
 		if found[name], err = w.remake(ctx, s, was); err != nil {
 			return err
 		}
+	}
+	if info.State.Msgs > 0 {
+		// Of a history that SQL does not have nothing may be saved in it.
+		if _, err := w.compareLast(ctx, info.State.LastSeq); err != nil {
+			return err
+		}
+	}
+	for name, d := range found {
+		d.floor = w.extend(ctx, d, head)
+		found[name] = d
 	}
 	now, err := toRows(found)
 	if err != nil || slices.EqualFunc(now, rows, func(a, b eventstore.Durable) bool {
@@ -96,14 +119,35 @@ type durable struct {
 	floor   uint64
 }
 
-// lostSince tells whether this is not the durable that it was: somebody made it
-// anew, or its server had an older copy of it. One with another filter is a new
-// one in its own right.
-func (d durable) lostSince(was durable) bool {
-	if d.FilterSubject != was.FilterSubject {
-		return false
+// is tells whether this is the durable that it was, and none that somebody made
+// since.
+func (d durable) is(was durable) bool { return was.Created.IsZero() || was.Created.Equal(d.Created) }
+
+// extendFor bounds a look into SQL; what takes longer is given up.
+const extendFor = time.Second
+
+// extend raises a floor to the event before the next one that the durable has
+// to handle: what it does not filter it has handled. SQL is asked, and not
+// JetStream: of a cluster a server that was behind may say that nothing is
+// pending. head was read before.
+func (w *worker) extend(ctx context.Context, d durable, head uint64) uint64 {
+	typ, one := strings.CutPrefix(d.FilterSubject, w.stream+".")
+	if !one || typ == ">" || typ == "*" || d.floor >= head {
+		return min(d.floor, head)
 	}
-	return d.floor < was.floor || !was.Created.IsZero() && !was.Created.Equal(d.Created)
+	ctx, cancel := context.WithTimeout(ctx, extendFor)
+	defer cancel()
+	next, err := eventstore.Collect(w.r.backend.ReadStream(ctx, eventstore.StreamRead{
+		Stream: w.stream, From: d.floor + 1, Limit: 1, Types: []string{typ},
+	}))
+	switch {
+	case err != nil:
+		return d.floor // the next round may find out
+	case len(next) == 0:
+		return head
+	default:
+		return min(head, next[0].Position-1)
+	}
 }
 
 func fromRows(rows []eventstore.Durable) (map[string]durable, error) {
@@ -130,10 +174,9 @@ func toRows(all map[string]durable) ([]eventstore.Durable, error) {
 	return rows, nil
 }
 
-// readDurables reads each durable's floor. last is the stream's last sequence,
-// read before: a durable with nothing pending has handled all of that, however
-// long ago its last event was.
-func readDurables(ctx context.Context, s jetstream.Stream, last uint64) (map[string]durable, error) {
+// readDurables reads the durables, each with what it says of its floor. Of one
+// with nothing pending that is what it has looked at, for its own part.
+func readDurables(ctx context.Context, s jetstream.Stream, head uint64) (map[string]durable, error) {
 	durables := map[string]durable{}
 	list := s.ListConsumers(ctx)
 	for info := range list.Info() {
@@ -141,8 +184,15 @@ func readDurables(ctx context.Context, s jetstream.Stream, last uint64) (map[str
 			continue
 		}
 		floor := info.AckFloor.Stream
-		if info.NumPending == 0 && info.NumAckPending == 0 {
-			floor = max(floor, last)
+		idle := info.NumPending == 0 && info.NumAckPending == 0
+		switch {
+		case idle && floor == 0 && info.Config.DeliverPolicy == jetstream.DeliverNewPolicy:
+			floor = head // somebody's own; ours say where they begin
+		case idle:
+			floor = max(floor, info.Delivered.Stream)
+		}
+		if info.Config.DeliverPolicy == jetstream.DeliverByStartSequencePolicy {
+			floor = max(floor, info.Config.OptStartSeq-1)
 		}
 		durables[info.Config.Durable] = durable{ConsumerConfig: info.Config, Created: info.Created, floor: floor}
 	}

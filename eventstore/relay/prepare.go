@@ -40,7 +40,6 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 		if err := w.awaitDeletion(ctx); err != nil {
 			return 0, err
 		}
-		w.makeBuckets(ctx)
 		info, err = w.create(ctx)
 	}
 	if err != nil {
@@ -76,17 +75,6 @@ func (w *worker) awaitDeletion(ctx context.Context) error {
 	}
 }
 
-// makeBuckets makes the buckets that are gone. Events do not wait for them.
-func (w *worker) makeBuckets(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	for _, b := range w.r.opts.Buckets {
-		if _, err := w.r.js.CreateKeyValue(ctx, b); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
-			w.log.Warn("bucket was not made", "bucket", b.Bucket, "error", err)
-		}
-	}
-}
-
 // config is the stream's: only the feed gets in, and what got in is told to
 // all who listen.
 func (w *worker) config() jetstream.StreamConfig {
@@ -115,6 +103,7 @@ func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
 		first, w.from = min(first, w.from), 0
 	}
 	w.mu.Unlock()
+	w.buffer.reset(head) // what was held may be of what SQL no longer has
 	cfg := w.config()
 	cfg.FirstSeq = first
 	s, err := w.r.js.CreateStream(ctx, cfg)
@@ -130,13 +119,10 @@ func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
 
 // compare says whether the stream is a copy of a part of what is in SQL.
 func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error {
-	mismatch := func(format string, args ...any) error {
-		return &MismatchError{w.stream, fmt.Sprintf(format, args...)}
-	}
 	want := w.config()
 	t, r := info.Config.SubjectTransform, info.Config.RePublish
 	if !slices.Equal(info.Config.Subjects, want.Subjects) || t == nil || *t != *want.SubjectTransform || r == nil || *r != *want.RePublish {
-		return mismatch("it takes in %q", info.Config.Subjects)
+		return w.mismatch("it takes in %q", info.Config.Subjects)
 	}
 	head, err := w.r.backend.Head(ctx, w.stream)
 	if err != nil {
@@ -144,41 +130,48 @@ func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error 
 	}
 	w.buffer.heard(head)
 	state := info.State
+	w.last = ""
 	if state.LastSeq > head {
-		return mismatch("it goes to %d and SQL to %d", state.LastSeq, head)
+		return w.mismatch("it goes to %d and SQL to %d", state.LastSeq, head)
 	}
 	if state.Msgs == 0 {
 		return nil
 	}
 	if holes := state.LastSeq - state.FirstSeq + 1 - state.Msgs; holes != 0 || state.NumDeleted != 0 {
-		return mismatch("%d messages are missing between %d and %d", holes, state.FirstSeq, state.LastSeq)
+		return w.mismatch("%d messages are missing between %d and %d", holes, state.FirstSeq, state.LastSeq)
 	}
-	return w.compareLast(ctx, state.LastSeq, mismatch)
+	w.last, err = w.compareLast(ctx, state.LastSeq)
+	return err
 }
 
-func (w *worker) compareLast(ctx context.Context, last uint64, mismatch func(string, ...any) error) error {
+func (w *worker) mismatch(format string, args ...any) error {
+	return &MismatchError{w.stream, fmt.Sprintf(format, args...)}
+}
+
+// compareLast compares the stream's last event with SQL, and answers its id.
+func (w *worker) compareLast(ctx context.Context, last uint64) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	s, err := w.r.js.Stream(ctx, w.stream)
 	if err != nil {
-		return fmt.Errorf("find stream %s: %w", w.stream, err)
+		return "", fmt.Errorf("find stream %s: %w", w.stream, err)
 	}
 	m, err := s.GetMsg(ctx, last)
 	if err != nil {
-		return fmt.Errorf("read sequence %d of %s: %w", last, w.stream, err)
+		return "", fmt.Errorf("read sequence %d of %s: %w", last, w.stream, err)
 	}
 	stored, err := eventstore.Collect(w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: last, Limit: 1}))
 	if err != nil {
-		return err
+		return "", err
 	}
 	e, err := envelope.Parse(m.Subject, m.Header, m.Data, m.Sequence)
 	switch {
 	case err != nil:
-		return mismatch("sequence %d is no event: %v", last, err)
+		return "", w.mismatch("sequence %d is no event: %v", last, err)
 	case len(stored) != 1 || stored[0].ID != e.ID:
-		return mismatch("sequence %d is another event than position %d", last, last)
+		return "", w.mismatch("sequence %d is another event than position %d", last, last)
 	}
-	return nil
+	return e.ID, nil
 }
 
 // remakeDurables makes the durables anew, each from its saved floor, and then lets
@@ -200,7 +193,12 @@ func (w *worker) remakeDurables(ctx context.Context, info *jetstream.StreamInfo)
 	if err != nil {
 		return err
 	}
+	head, err := w.r.backend.Head(ctx, w.stream)
+	if err != nil {
+		return err
+	}
 	for name, d := range durables {
+		d.floor = min(d.floor, head) // SQL may be back with less
 		if durables[name], err = w.remake(ctx, s, d); err != nil {
 			return err
 		}

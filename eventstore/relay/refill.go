@@ -28,7 +28,8 @@ func (r *Relay) Refill(ctx context.Context, stream string, from uint64) (first, 
 	if w.status().Problem == "" {
 		// A durable that was made a moment ago is not saved yet, and its function
 		// may have no right to make it again.
-		if err := w.saveFloors(ctx); err != nil {
+		var mismatch *MismatchError // it is what a refill mends
+		if err := w.saveFloors(ctx); err != nil && !errors.As(err, &mismatch) {
 			return 0, 0, err
 		}
 	}

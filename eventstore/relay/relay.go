@@ -12,6 +12,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -32,7 +33,7 @@ type Options struct {
 	// Streams are made at once, before their first event. Others are made
 	// with it.
 	Streams []string
-	// Buckets are made when a stream is, so that they too come again when
+	// Buckets are made when they are not there, so that they too come again when
 	// JetStream lost everything. One that is there is left as it is.
 	Buckets []jetstream.KeyValueConfig
 	// MaxAge bounds how long JetStream keeps an event; zero for ever. SQL
@@ -140,14 +141,16 @@ func (r *Relay) lead(ctx context.Context) {
 		r.wg.Go(func() { w.run(ctx) })
 	}
 	r.mu.Unlock()
-	r.discover(ctx)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	for ctx.Err() == nil {
+	for n := 0; ctx.Err() == nil; n++ {
+		r.discover(ctx)
+		if n%bucketLooks == 0 {
+			r.makeBuckets(ctx)
+		}
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
-			r.discover(ctx)
 		}
 	}
 	r.mu.Lock()
@@ -170,6 +173,24 @@ func (r *Relay) discover(ctx context.Context) {
 	}
 	for _, s := range streams {
 		r.worker(s)
+	}
+}
+
+// bucketLooks is how many looks at SQL go by until the next one at the buckets.
+const bucketLooks = 5
+
+// makeBuckets makes the buckets that are gone. Events do not wait for them, and
+// one that could not be made is tried again.
+func (r *Relay) makeBuckets(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for _, b := range r.opts.Buckets {
+		if _, err := r.js.KeyValue(ctx, b.Bucket); !errors.Is(err, jetstream.ErrBucketNotFound) {
+			continue
+		}
+		if _, err := r.js.CreateKeyValue(ctx, b); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+			r.log.Warn("bucket was not made", "bucket", b.Bucket, "error", err)
+		}
 	}
 }
 

@@ -26,7 +26,8 @@ type worker struct {
 	stream string
 	log    *slog.Logger
 	buffer buffer
-	seen   bool // the stream was there; only its own goroutine touches it
+	seen   bool   // the stream was there; only its own goroutine touches it
+	last   string // id of the stream's last event, as far as it is known; as above
 
 	floors sync.Mutex // held while durables are compared with what is saved
 
@@ -148,6 +149,12 @@ func (w *worker) look(ctx context.Context, last uint64) error {
 		return err
 	}
 	w.buffer.heard(head)
+	if head < last {
+		return w.cut(last)
+	}
+	if _, err := w.following(ctx, last, 0); err != nil {
+		return err
+	}
 	info, err := w.info(ctx)
 	if err != nil {
 		return err
@@ -163,9 +170,13 @@ func (w *worker) look(ctx context.Context, last uint64) error {
 func (w *worker) carry(ctx context.Context, last uint64) (uint64, error) {
 	for ctx.Err() == nil && w.buffer.newest() > last {
 		var err error
-		if events := w.buffer.after(last, 4*window); len(events) > 0 {
+		events, other := w.buffer.after(last, w.last, 4*window)
+		switch {
+		case other:
+			return last, w.cut(last)
+		case len(events) > 0:
 			last, err = w.publish(ctx, last, events)
-		} else {
+		default:
 			last, err = w.carryFromSQL(ctx, last)
 		}
 		if err != nil {
@@ -175,17 +186,45 @@ func (w *worker) carry(ctx context.Context, last uint64) (uint64, error) {
 	return last, ctx.Err()
 }
 
-// carryFromSQL publishes what memory does not have.
-func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) {
-	batch, size := make([]eventstore.Event, 0, 4*window), 0
-	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: last + 1, Limit: cap(batch)}) {
-		if err != nil {
-			return last, err
+// cut says that SQL does not go on from the stream's end: it has lost events
+// that were relayed, as a database does that was restored under us.
+func (w *worker) cut(last uint64) error {
+	return w.mismatch("sequence %d is an event that SQL no longer has", last)
+}
+
+// following reads what follows the stream's last event, at most n events. It
+// reads that one too, and compares it.
+func (w *worker) following(ctx context.Context, last uint64, n int) ([]eventstore.Event, error) {
+	batch, size := make([]eventstore.Event, 0, n), 0
+	from := last + 1
+	if w.last != "" {
+		from, n = last, n+1
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: from, Limit: n}) {
+		switch {
+		case err != nil:
+			return nil, err
+		case e.Position == last && e.ID != w.last:
+			return nil, w.cut(last)
+		case e.Position == last:
+			continue
 		}
 		batch = append(batch, e)
 		if size += e.Size(); size >= maxBufferedBytes {
 			break // the rest comes with the next batch
 		}
+	}
+	return batch, nil
+}
+
+// carryFromSQL publishes what memory does not have.
+func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) {
+	batch, err := w.following(ctx, last, 4*window)
+	if err != nil {
+		return last, err
 	}
 	if len(batch) == 0 {
 		w.buffer.notThere(last) // whoever told of more was wrong
@@ -222,7 +261,7 @@ func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.E
 				// The server knew the id under another sequence.
 				return last, fmt.Errorf("relay %s: position %d is sequence %d", w.stream, last+1, ack.Sequence)
 			}
-			last++
+			last, w.last = last+1, events[done].ID
 			done++
 		case err := <-futures[done].Err():
 			return last, w.publishError(last+1, err)

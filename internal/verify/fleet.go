@@ -32,6 +32,7 @@ type fleet struct {
 	hits    map[string]int // of crash points
 	counts  map[string]int // of faults
 	problem error          // the fleet itself does not work
+	wrong   []violation    // processes that ended by themselves
 }
 
 // topology is what is to run.
@@ -186,6 +187,13 @@ func (f *fleet) crashed(point string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hits[point]++
+}
+
+// ended notes a process that nobody ended.
+func (f *fleet) ended(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrong = append(f.wrong, violation{checkEnds, what})
 }
 
 func (f *fleet) count(fault string) {

@@ -138,6 +138,7 @@ func (l *load) place(ctx context.Context, id, body string, price int) {
 			return
 		}
 	}
+	l.complain(checkEnds, "order %s was asked for until the end, and never answered", id)
 }
 
 // writeRaw appends to hot aggregates, and reads them. An append without an
@@ -203,6 +204,7 @@ func (l *load) append(ctx context.Context, caller int, a eventstore.Append, know
 		}
 	}
 	l.unknown.Add(1)
+	l.complain(checkEnds, "the append of %v to %s was asked for until the end, and never answered", o.IDs, a.Aggregate)
 	return done, false
 }
 

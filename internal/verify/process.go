@@ -115,7 +115,7 @@ func (p *process) over(state *os.ProcessState) bool {
 	case p.armed != "" && byKill(state):
 		p.f.crashed(p.armed)
 	default:
-		p.f.count("ended by itself: " + p.name)
+		p.f.ended(fmt.Sprintf("%s ended by itself (%v): see %s", p.name, state, p.log()))
 	}
 	return p.stopped
 }

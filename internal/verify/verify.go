@@ -261,6 +261,9 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	if err != nil {
 		return nil, nil, errors.Join(unsettled, err)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e.wrong = append(e.wrong, f.wrong...)
 	return &Report{
 		Seed: c.Seed, Seconds: calmed.Sub(began).Seconds(), Settled: took.Seconds(),
 		Orders: l.accepted.Load(), Appends: l.appended.Load(), Conflicts: l.conflicts.Load(), Repeats: l.repeats.Load(),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/eventstore/relay"
+	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
@@ -84,11 +85,20 @@ func (c forgetCommand) Run(ctx context.Context, s *session, client *Client) erro
 	if err != nil {
 		return err
 	}
+	running, err := discovery.Find(ctx, nc, "")
+	if err != nil {
+		return err
+	}
+	for _, i := range running {
+		if i.Name == c.Function {
+			return fmt.Errorf("forget %s of %s: it is running on %s: stop it first", c.Function, c.Stream, i.Metadata[discovery.MetadataHost])
+		}
+	}
 	var done struct{}
 	if err := askLeader(ctx, nc, forgetSubject, forgetRequest{Stream: c.Stream, Durable: c.Function}, &done); err != nil {
 		return fmt.Errorf("forget %s of %s: %w", c.Function, c.Stream, err)
 	}
-	fmt.Fprintf(s.stdout, "%s of %s is forgotten\n", c.Function, c.Stream)
+	fmt.Fprintf(s.stdout, "%s of %s is forgotten; where functions may make no durable: %s provision\n", c.Function, c.Stream, commandName())
 	return nil
 }
 
@@ -124,6 +134,10 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 			state := stream.CachedInfo().State
 			if state.LastSeq >= done.Head {
 				_ = bar.Finish() // it is for the eye only
+				if state.Msgs == 0 {
+					fmt.Fprintf(s.stdout, "%s is empty: all %d events are handled\n", c.Stream, state.LastSeq)
+					return nil
+				}
 				fmt.Fprintf(s.stdout, "%s holds the positions %d to %d\n", c.Stream, state.FirstSeq, state.LastSeq)
 				return nil
 			}

@@ -73,7 +73,7 @@ func (b *batchDoor) run() {
 // other.
 func (b *batchDoor) apply(batch []*delivery) {
 	if len(batch) > 1 && !slices.ContainsFunc(batch, b.c.suspects) {
-		if err := b.handle(batch); err == nil {
+		if err := b.c.beside(func() error { return b.handle(batch) }); err == nil {
 			for _, d := range batch {
 				b.c.settle(d, nil)
 			}

@@ -53,7 +53,7 @@ type consumer struct {
 	held  map[*delivery]struct{}
 	freed chan struct{} // told when a delivery is let go
 	cut   chan struct{} // told when the event store can't be reached from here
-	alone sync.Mutex    // held while a suspect is handled
+	alone sync.RWMutex  // locked while a suspect is handled, and read-locked for all others
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it

@@ -80,7 +80,12 @@ func (d Durable) Find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 
 // Make makes the durable. When somebody was faster it finds that one.
 func (d Durable) Make(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
-	made, err := stream.CreateConsumer(ctx, d.Config)
+	cfg := d.Config
+	if cfg.DeliverPolicy == jetstream.DeliverNewPolicy {
+		// Said as a sequence it can be told later where it began.
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, stream.CachedInfo().State.LastSeq+1
+	}
+	made, err := stream.CreateConsumer(ctx, cfg)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		return d.Find(ctx, stream)
 	}

@@ -69,7 +69,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 		if c.suspects(d) {
 			err = c.handleAlone(d, handle)
 		} else {
-			err = handle()
+			err = c.beside(handle)
 		}
 		if function.FateOf(err, c.h.work.Err() != nil) != function.Held {
 			c.settle(d, err)
@@ -98,9 +98,17 @@ func (c *consumer) suspects(d *delivery) bool {
 	return d.deliveries > uint64(suspected*c.h.f.Attempts) //nolint:gosec // small and positive
 }
 
-// handleAlone handles one suspect at a time, and notes that it began before it
-// does: what ends the process is found by what began and never ended, and its
-// neighbours are not taken for it.
+// beside handles something that others may be handled beside.
+func (c *consumer) beside(handle func() error) error {
+	c.alone.RLock()
+	defer c.alone.RUnlock()
+	return handle()
+}
+
+// handleAlone handles a suspect while nothing else of this function is handled,
+// and notes that it began before it does: what ends the process is found by what
+// began and never ended, and its neighbours are not taken for it. One that can't
+// be noted comes again later.
 func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 	c.alone.Lock()
 	defer c.alone.Unlock()
@@ -109,7 +117,7 @@ func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 	}
 	n, err := c.began.add(c.h.work, d.sequence)
 	if err != nil {
-		return fmt.Errorf("%w: %w", function.ErrUnavailable, err)
+		return err
 	}
 	if n > c.h.f.Attempts {
 		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
@@ -161,9 +169,7 @@ func (c *consumer) settle(d *delivery, err error) {
 func (c *consumer) failed(d *delivery, cause error) {
 	n, err := c.fails.add(c.h.work, d.sequence)
 	if err != nil {
-		// Not counted is tried once more often: the safe side.
-		c.log.Warn("failure was not counted", "position", d.sequence, "error", err)
-		n = 1
+		c.log.Warn("failure is counted by this process alone", "position", d.sequence, "error", err)
 	}
 	if n >= c.h.f.Attempts {
 		c.bury(d, deadletter.ReasonAttempts, cause, n)

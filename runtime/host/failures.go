@@ -33,9 +33,13 @@ type failures struct {
 	js     jetstream.JetStream
 	prefix string
 
-	mu sync.Mutex
-	kv jetstream.KeyValue
+	mu    sync.Mutex
+	kv    jetstream.KeyValue
+	local map[uint64]int // while the bucket can't be used
 }
+
+// maxLocal bounds what is counted in this process.
+const maxLocal = 10_000
 
 // newFailures counts under a name of dot-separated parts.
 func newFailures(js jetstream.JetStream, name string) *failures {
@@ -59,8 +63,9 @@ func (f *failures) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// add counts one failure of a message, and answers how many that makes. One
-// process at a time has the message in hand, so there is no one to race with.
+// add counts one failure of a message, and answers how many that makes; with an
+// error, how many this process knows of. One process at a time has the message
+// in hand, so there is no one to race with.
 func (f *failures) add(ctx context.Context, sequence uint64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -73,9 +78,20 @@ func (f *failures) add(ctx context.Context, sequence uint64) (int, error) {
 		n, err = f.count(ctx, sequence)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("count failure of %s%d: %w", f.prefix, sequence, err)
+		return f.addLocal(sequence), fmt.Errorf("count %s%d in %s: %w", f.prefix, sequence, failuresBucket, err)
 	}
 	return n, nil
+}
+
+// addLocal counts where nobody else sees it.
+func (f *failures) addLocal(sequence uint64) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.local == nil || len(f.local) >= maxLocal {
+		f.local = map[uint64]int{}
+	}
+	f.local[sequence]++
+	return f.local[sequence]
 }
 
 func (f *failures) count(ctx context.Context, sequence uint64) (int, error) {
