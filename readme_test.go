@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,10 +50,7 @@ func TestReadmeGo(t *testing.T) {
 
 // source is a file with what README leaves out of its examples.
 func source(head, code string, imports ...string) string {
-	for _, i := range imports {
-		head += fmt.Sprintf("\n\nimport %q", i)
-	}
-	return head + "\n\n" + code
+	return head + "\n\nimport (\n\t\"" + strings.Join(imports, "\"\n\t\"") + "\"\n)\n\n" + code
 }
 
 // passes runs the tests of a package of this module that is nowhere but in
