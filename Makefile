@@ -37,6 +37,7 @@ generate: ## Make the generated code anew
 .PHONY: verify
 verify: generate ## Check that generated code and go.mod are current
 	go mod tidy -diff
+	cd deploy/examples/booking && go mod tidy -diff
 	git diff --exit-code -- proto
 	test -z "$$(git status --porcelain -- proto)"
 

@@ -57,11 +57,15 @@ var never = []struct {
 	{"eventstore/sqlite", nil, []string{module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc"}},
 	{"eventstore/postgres", nil, []string{module + "eventstore/sqlite", module + "eventstore/relay", module + "eventstore/rpc", "github.com/nats-io/", "google.golang.org/grpc", "modernc.org/"}},
 	{"eventstore/transfer", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc"}},
+	{"eventstore/memory", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", "database/sql", "github.com/nats-io/"}},
 	{"eventstore/groupcommit", nil, []string{module + "eventstore/sqlite", module + "eventstore/postgres", "database/sql", "github.com/nats-io/"}},
 	{"runtime/", nil, []string{module + "functions/", module + "internal/"}},
 	{"runtime/function", nil, []string{"github.com/nats-io/", "google.golang.org/grpc", "database/sql"}},
 	{"runtime/", []string{"runtime/natsserver", "runtime/natsserver/natstest"}, []string{"github.com/nats-io/nats-server"}},
-	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/relay", module + "eventstore/rpc", module + "eventstore/transfer"}},
+	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/rpc", module + "eventstore/transfer"}},
+	{"runtime/", []string{"runtime/app", "runtime/functiontest/hosttest"}, []string{module + "eventstore/relay"}},
+	// What is for tests is in no program.
+	{"runtime/", []string{"runtime/functiontest", "runtime/functiontest/hosttest"}, []string{module + "eventstore/memory", module + "runtime/functiontest"}},
 	{"functions/", []string{"functions/orderdb"}, []string{"github.com/nats-io/", "database/sql", "modernc.org/", "google.golang.org/", module + "eventstore"}},
 	{"functions/orderdb", nil, []string{"github.com/nats-io/", "google.golang.org/", module + "eventstore"}},
 }

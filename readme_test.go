@@ -9,56 +9,80 @@ import (
 	"testing"
 )
 
-// TestReadmeGo holds the Go of README.md to what it is said to be: review is the
-// function itself, and the endpoint compiles.
+// TestReadmeGo holds the Go of README.md to what it is said to be: review and
+// the booking are the files themselves; the endpoint and its test run.
 func TestReadmeGo(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	review, err := os.ReadFile("functions/review/review.go")
-	if err != nil {
-		t.Fatal(err)
+	files := map[string]string{}
+	for _, name := range []string{"functions/review/review.go", "deploy/examples/booking/main.go", "deploy/examples/booking/booking.go"} {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[string(code)] = name
 	}
-	found := 0
+	sources := map[string]string{}
 	for _, block := range strings.Split(string(readme), "```go\n")[1:] {
 		code, _, _ := strings.Cut(block, "```")
 		switch {
-		case strings.Contains(code, "package review"):
-			found++
-			if code != string(review) {
-				t.Error("README's review is not functions/review/review.go")
-			}
 		case strings.Contains(code, "func cancel("):
-			found++
-			compiles(t, "package cancelorder\n\nimport (\n\t\"context\"\n\n\t\""+module+"functions/order\"\n\t\""+module+"runtime/function\"\n)\n\n"+code)
+			sources["cancelorder.go"] = source("package cancelorder", code, "context", module+"functions/order", module+"runtime/function")
+		case strings.Contains(code, "func TestCancel("):
+			sources["cancelorder_test.go"] = source("package cancelorder_test\n\nimport cancelorder \""+module+"functions/readme\"", code,
+				"testing", module+"functions/order", module+"runtime/function", module+"runtime/functiontest")
+		case files[code] != "":
+			delete(files, code)
+		default:
+			t.Errorf("README has Go that is nobody's file:\n%.200s", code)
 		}
 	}
-	if found != 2 {
-		t.Errorf("%d of 2 blocks are there", found)
+	for _, name := range files {
+		t.Errorf("README does not have %s as it is", name)
 	}
+	if len(sources) != 2 {
+		t.Fatalf("README has %d of 2 examples of an endpoint", len(sources))
+	}
+	passes(t, "functions/readme", sources)
 }
 
-// compiles builds code as if it were a package of this module.
-func compiles(t *testing.T, code string) {
+// source is a file with what README leaves out of its examples.
+func source(head, code string, imports ...string) string {
+	return head + "\n\nimport (\n\t\"" + strings.Join(imports, "\"\n\t\"") + "\"\n)\n\n" + code
+}
+
+// passes runs the tests of a package of this module that is nowhere but in
+// these sources.
+func passes(t *testing.T, dir string, sources map[string]string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "readme.go")
-	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(here, "functions", "readme", "readme.go"): file}})
+	temp, replace := t.TempDir(), map[string]string{}
+	for name, code := range sources {
+		file := filepath.Join(temp, name)
+		if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(here, dir, name)] = file
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := filepath.Join(t.TempDir(), "overlay.json")
+	list := filepath.Join(temp, "overlay.json")
 	if err := os.WriteFile(list, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "./functions/readme").CombinedOutput(); err != nil {
-		t.Errorf("README's endpoint does not compile: %v\n%s", err, out)
+	// The package has no folder to run in: it is built here, and run by itself.
+	test := filepath.Join(temp, "readme.test")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", test, "./"+dir).CombinedOutput(); err != nil {
+		t.Fatalf("README's endpoint does not compile: %v\n%s", err, out)
+	}
+	if out, err := exec.CommandContext(t.Context(), test).CombinedOutput(); err != nil {
+		t.Errorf("README's test fails: %v\n%s", err, out)
 	}
 }

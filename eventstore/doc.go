@@ -2,9 +2,9 @@
 // is, what a store promises, and the errors it answers with.
 //
 // It holds no storage. [Store] is implemented by the backends
-// (eventstore/sqlite, eventstore/postgres), and by the gRPC client
-// (eventstore/rpc), and every one of them passes the same conformance suite
-// (eventstore/storetest).
+// (eventstore/sqlite, eventstore/postgres, and eventstore/memory for tests), and
+// by the gRPC client (eventstore/rpc), and every one of them passes the same
+// conformance suite (eventstore/storetest).
 //
 // # Streams, aggregates, positions and versions
 //

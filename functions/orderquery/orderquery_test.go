@@ -15,8 +15,8 @@ import (
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/functions/orderdb"
-	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/functiontest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,16 +62,8 @@ func paid(i int) function.Message {
 
 func open(t *testing.T, h events) *orderdb.DB {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "orders.db")
 	db := orderdb.New()
-	set := func(name string) (string, bool) { return "sqlite:" + path, name == "ORDERS_DB" }
-	if err := config.Load(t.Context(), set, db.Config()); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	functiontest.Open(t, db, "ORDERS_DB=sqlite:"+filepath.Join(t.TempDir(), "orders.db"))
 	if err := db.Apply(t.Context(), h, h); err != nil {
 		t.Fatal(err)
 	}
@@ -157,12 +149,8 @@ func TestList(t *testing.T) {
 		"from a cursor on":     {`{"limit":2,"cursor":"4"}`, "o2 o1", 2, true},
 		"from a cursor to end": {`{"limit":3,"cursor":"4"}`, "o2 o0", 3, false},
 	} {
-		p, err := New(q.db).Doors[1].(*function.Request).Prepare([]byte(c.body))
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		answer, err := p.Answer(t.Context(), nil)
-		list, _ := answer.(List)
+		var list List
+		err := json.Unmarshal(functiontest.Given(t, New(q.db)).WhenAsked("orders.list", c.body).ThenNothing().Reply, &list)
 		ends := ""
 		if n := len(list.Orders); n > 0 {
 			ends = list.Orders[0].ID + " " + list.Orders[n-1].ID
@@ -174,16 +162,18 @@ func TestList(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
-	h := append(placed(t, 2), paid(0))
-	got, err := answer(t, h, HistoryRequest{OrderID: "o0"})
-	if err != nil || len(got.Events) != 2 || got.NextVersion != 0 || got.Events[0].Cause != "request" || got.Events[1].Type != "paymentdebited" {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	if _, err := answer(t, h, HistoryRequest{OrderID: "x"}); err == nil {
-		t.Fatal("an unknown order has a history")
-	} else if code, field := refused(err); code != function.CodeNotFound || field != "order_id" {
-		t.Fatal(err)
-	}
+	const subject = "orders.history"
+	at := functiontest.Now
+	functiontest.Given(t, New(orderdb.New()), order.WasApproved{}, order.WasRejected{Reason: "no"}).Of("o0").
+		WhenAsked(subject, HistoryRequest{OrderID: "o0"}).ThenReplies(History{Events: []HistoryEvent{
+		{Version: 1, Position: 1, Type: "approved", Time: at, ID: "given1", Data: json.RawMessage(`{}`)},
+		{Version: 2, Position: 2, Type: "rejected", Time: at, ID: "given2", Data: json.RawMessage(`{"reason":"no"}`)},
+	}}).
+		WhenAsked(subject, HistoryRequest{OrderID: "x"}).ThenRefused(function.CodeNotFound, "order_id")
+}
+
+// TestLongHistory reads a history page by page.
+func TestLongHistory(t *testing.T) {
 	for name, size := range map[string]int{"many": 10, "large": 300 << 10} {
 		long := placed(t, 1)
 		for v := uint64(2); v <= maxHistory+3; v++ {
@@ -193,9 +183,12 @@ func TestHistory(t *testing.T) {
 		}
 		next, pages := uint64(0), 0
 		for seen := uint64(0); ; pages++ {
-			got, err := answer(t, long, HistoryRequest{OrderID: "o0", FromVersion: next})
+			got, err := history(t.Context(), long, HistoryRequest{OrderID: "o0", FromVersion: next})
 			if err != nil || len(got.Events) == 0 || pages > maxHistory {
 				t.Fatalf("%s: %d events, %v", name, len(got.Events), err)
+			}
+			if first := got.Events[0]; seen == 0 && first.Cause != "request" {
+				t.Errorf("%s: the order was placed by %q", name, first.Cause)
 			}
 			total := 0
 			for _, e := range got.Events {
@@ -220,18 +213,10 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-func answer(t *testing.T, log function.Log, r HistoryRequest) (History, error) {
-	t.Helper()
-	return history(t.Context(), log, r)
-}
-
 // TestMalformed has requests as nobody should send them: each is a 400 that
 // names the field.
 func TestMalformed(t *testing.T) {
-	doors := map[string]*function.Request{}
-	for _, d := range New(orderdb.New()).Doors {
-		doors[d.Subject()] = d.(*function.Request)
-	}
+	nothing := functiontest.Given(t, New(orderdb.New()))
 	for _, c := range []struct{ subject, body, field string }{
 		{"orders.get", ``, "order_id"}, {"orders.get", `{}`, "order_id"}, {"orders.get", `x`, "body"}, {"orders.get", `[]`, "body"},
 		{"orders.get", `{"order_id":""}`, "order_id"}, {"orders.get", `{"order_id":"a.b"}`, "order_id"}, {"orders.get", `{"order_id":">"}`, "order_id"},
@@ -248,9 +233,6 @@ func TestMalformed(t *testing.T) {
 		{"orders.history", `{}`, "order_id"}, {"orders.history", `{"order_id":"a b"}`, "order_id"}, {"orders.history", `{"order_id":"a","order_id":"a"}`, "order_id"},
 		{"orders.history", `{"order_id":"a","from_version":-1}`, "from_version"}, {"orders.history", `{"order_id":"a","from_version":9007199254740993}`, "from_version"},
 	} {
-		_, err := doors[c.subject].Prepare([]byte(c.body))
-		if code, field := refused(err); code != function.CodeInvalid || field != c.field {
-			t.Errorf("%s %.80s: %v, want a refusal of %s", c.subject, c.body, err, c.field)
-		}
+		nothing.WhenAsked(c.subject, c.body).ThenRefused(function.CodeInvalid, c.field)
 	}
 }

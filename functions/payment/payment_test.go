@@ -2,18 +2,13 @@ package payment
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"path/filepath"
-	"reflect"
 	"testing"
-	"time"
 
-	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/functiontest"
 )
 
 // provider answers what a test wants.
@@ -30,89 +25,67 @@ func (p *provider) Debit(_ context.Context, key string, _ Debit) (string, error)
 
 func (p *provider) Void(context.Context, string) error { return nil }
 
+// created is an order of five dollars that was placed.
+func created(t *testing.T) order.Created {
+	t.Helper()
+	c, err := order.Place("o1", "c", "r", "USD", []order.Item{{Code: "a", Name: "b", UnitPrice: 500, Quantity: 1}}, functiontest.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestDebit(t *testing.T) {
 	broken := errors.New("broken")
-	pending := order.Order{ID: "o1", Status: order.Pending, Amount: 500, Currency: "USD", Version: 1}
-	paid := pending
-	paid.Status = order.Paid
+	debited := order.PaymentDebited{Amount: 500, Currency: "USD"}
 	for name, c := range map[string]struct {
-		order    order.Order
-		provider provider
-		want     []order.Event
-		err      error
-		asked    int
+		provider  provider
+		meanwhile []function.DomainEvent
+		want      []function.DomainEvent
+		err       error
 	}{
-		"pays":        {pending, provider{}, []order.Event{order.PaymentDebited{Amount: 500, Currency: "USD"}}, nil, 1},
-		"is declined": {pending, provider{declined: "no"}, []order.Event{order.PaymentDeclined{Reason: "no"}}, nil, 1},
-		"is unknown":  {pending, provider{err: broken}, nil, broken, 1},
-		"comes late":  {paid, provider{}, nil, nil, 0},
+		"pays":        {provider: provider{}, want: []function.DomainEvent{debited}},
+		"is declined": {provider: provider{declined: "no"}, want: []function.DomainEvent{order.PaymentDeclined{Reason: "no"}}},
+		"is unknown":  {provider: provider{err: broken}, err: broken},
+		"comes late":  {provider: provider{}, meanwhile: []function.DomainEvent{debited}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := debit(&c.provider)(t.Context(), c.order, order.Created{})
-			if !reflect.DeepEqual(got, c.want) || !errors.Is(err, c.err) || len(c.provider.keys) != c.asked {
-				t.Fatalf("%v, %v, asked %v", got, err, c.provider.keys)
+			got := functiontest.Given(t, New(&c.provider)).Meanwhile(c.meanwhile...).When(created(t))
+			if c.err != nil {
+				got.ThenFails(c.err)
+			} else {
+				got.Then(c.want...).Again().ThenNothing()
+			}
+			for _, key := range c.provider.keys { // every time the same
+				if key != "o1" {
+					t.Errorf("asked under the key %q", key)
+				}
 			}
 		})
+	}
+}
+
+// TestPaidIsLeft has an order that was paid before the function sees it: nobody
+// is asked for money.
+func TestPaidIsLeft(t *testing.T) {
+	var p provider
+	functiontest.Given(t, New(&p), order.Created{ID: "o1"}, order.PaymentDebited{}).When(created(t)).ThenNothing()
+	if len(p.keys) != 0 {
+		t.Errorf("asked under %v", p.keys)
 	}
 }
 
 func TestLimit(t *testing.T) {
 	l := NewLimit()
 	l.Settings.Most = 1000
+	if n := len(New(l).Needs); n != 1 {
+		t.Errorf("the function opens %d resources", n)
+	}
 	for amount, declined := range map[order.Money]bool{0: false, 1000: false, 1001: true} {
 		reason, err := l.Debit(t.Context(), "k", Debit{Customer: "c", Amount: amount, Currency: "USD"})
 		if err != nil || (reason != "") != declined {
 			t.Errorf("%v: %q, %v", amount, reason, err)
 		}
-	}
-}
-
-// TestTheDoor hands the function its event as it is stored, twice: the second
-// time, in a process that remembers nothing, finds nothing to do.
-func TestTheDoor(t *testing.T) {
-	for name, c := range map[string]struct {
-		amount order.Money
-		want   string
-	}{
-		"pays":        {1000, "paymentdebited"},
-		"is declined": {1001, "paymentdeclined"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = store.Close() }()
-			created, err := order.Place("o1", "c", "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: c.amount, Quantity: 1}}, time.Now())
-			if err != nil {
-				t.Fatal(err)
-			}
-			data, err := json.Marshal(created)
-			if err != nil {
-				t.Fatal(err)
-			}
-			placed, err := store.Append(t.Context(), eventstore.Append{
-				Stream: order.Stream, Aggregate: "o1", Events: []eventstore.Event{{ID: "e1", Type: "created", Data: data}},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			l := NewLimit()
-			l.Settings.Most = 1000
-			f := New(l)
-			if err := f.Check(); err != nil || len(f.Needs) != 1 {
-				t.Fatalf("%v, needs %v", err, f.Needs)
-			}
-			for range 2 {
-				if err := f.Doors[0].(*function.Event).Handle(t.Context(), function.NewRunner(f.Name, store, nil), placed.Events[0]); err != nil {
-					t.Fatal(err)
-				}
-			}
-			events, err := eventstore.Collect(store.ReadAggregate(t.Context(), eventstore.AggregateRead{Stream: order.Stream, Aggregate: "o1"}))
-			if err != nil || len(events) != 2 || events[1].Type != c.want || events[1].CausationID != "e1" {
-				t.Fatalf("%+v, %v", events, err)
-			}
-		})
 	}
 }
 

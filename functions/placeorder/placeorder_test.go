@@ -3,43 +3,29 @@ package placeorder
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
 
-	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/functiontest"
 )
 
 const article = `{"customer_id":"shijuvar","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":200,"quantity":2}]}`
 
-func door() *function.Request { return New().Doors[0].(*function.Request) }
+const subject = "orders.place"
 
 func TestTakesTheArticlesBody(t *testing.T) {
-	p, err := door().Prepare([]byte(article))
-	if id, bad := uuid.Parse(p.Aggregate); err != nil || bad != nil || id.Version() != 7 {
-		t.Fatalf("%+v, %v", p, err)
+	done := functiontest.Given(t, New()).WhenAsked(subject, article)
+	if len(done.Appended) != 1 {
+		t.Fatalf("appended %+v, %v", done.Appended, done.Err)
 	}
-}
-
-// ask is a request as the door prepares it.
-func ask(t *testing.T, r *function.Runner, body string) (order.Order, error) {
-	t.Helper()
-	p, err := door().Prepare([]byte(body))
-	if err != nil {
-		t.Fatal(err)
+	if id, err := uuid.Parse(done.Appended[0].Aggregate); err != nil || id.Version() != 7 {
+		t.Errorf("the order's id is %v, %v", id, err)
 	}
-	ctx := function.WithCause(t.Context(), function.Cause{ID: "request", Time: time.Now()})
-	answer, err := p.Answer(ctx, r)
-	o, _ := answer.(order.Order)
-	return o, err
 }
 
 func body(id, customer, price string, quantity int) string {
@@ -50,47 +36,28 @@ func body(id, customer, price string, quantity int) string {
 // TestPlace repeats requests under one id: the same one, however it writes its
 // numbers, answers the order as it was first placed.
 func TestPlace(t *testing.T) {
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
+	created := order.Created{
+		ID: "o1", Customer: "c", Restaurant: "r", CreatedOn: functiontest.Now, Currency: order.DefaultCurrency, Amount: 60000,
+		Items: []order.Item{{Code: "a", Name: "b", UnitPrice: 20000, Quantity: 3}},
 	}
-	defer func() { _ = store.Close() }()
-	runner := function.NewRunner("placeorder", store, nil)
-	first, err := ask(t, runner, body("o1", "c", "200", 3))
-	if err != nil || first.Amount != 60000 || first.Currency != order.DefaultCurrency || first.Status != order.Pending || first.Version != 1 {
-		t.Fatalf("placed %+v, %v", first, err)
-	}
-	if _, err := store.Append(t.Context(), eventstore.Append{Stream: order.Stream, Aggregate: "o1", Expected: 1, Events: []eventstore.Event{
-		{ID: "paid", Type: "paymentdebited", Data: []byte(`{"amount":600,"currency":"USD"}`)},
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		body string
-		code function.Code
-	}{
-		"the same again":       {body("o1", "c", "200", 3), 0},
-		"the same value":       {body("o1", "c", "2.0000e2", 3), 0},
-		"the same currency":    {strings.Replace(body("o1", "c", "200.00", 3), "{", `{"currency":"USD",`, 1), 0},
-		"another currency":     {strings.Replace(body("o1", "c", "200", 3), "{", `{"currency":"EUR",`, 1), function.CodeConflict},
-		"another price":        {body("o1", "c", "200.01", 3), function.CodeConflict},
-		"another quantity":     {body("o1", "c", "200", 2), function.CodeConflict},
-		"another customer":     {body("o1", "d", "200", 3), function.CodeConflict},
-		"the same amount only": {body("o1", "c", "300", 2), function.CodeConflict},
+	first := order.Order{}.Evolve(created)
+	placed := functiontest.Given(t, New()).WhenAsked(subject, body("o1", "c", "200", 3)).Then(created).ThenReplies(first)
+	placed.And(order.PaymentDebited{Amount: 60000, Currency: "USD"})
+	for _, same := range []string{
+		body("o1", "c", "200", 3),
+		body("o1", "c", "2.0000e2", 3),
+		strings.Replace(body("o1", "c", "200.00", 3), "{", `{"currency":"USD",`, 1),
 	} {
-		again, err := ask(t, runner, c.body)
-		if c.code == 0 {
-			if err != nil || !reflect.DeepEqual(again, first) {
-				t.Errorf("%s: %+v, %v; want %+v", name, again, err, first)
-			}
-			continue
-		}
-		if refused, ok := errors.AsType[*function.Refusal](err); !ok || refused.Code != c.code || refused.Field != "order_id" {
-			t.Errorf("%s: %v", name, err)
-		}
+		placed.WhenAsked(subject, same).ThenNothing().ThenReplies(first)
 	}
-	if head, err := store.Head(t.Context(), order.Stream); err != nil || head != 2 {
-		t.Errorf("the stream has %d events, %v", head, err)
+	for _, other := range []string{
+		strings.Replace(body("o1", "c", "200", 3), "{", `{"currency":"EUR",`, 1),
+		body("o1", "c", "200.01", 3),
+		body("o1", "c", "200", 2),
+		body("o1", "d", "200", 3),
+		body("o1", "c", "300", 2), // the same amount only
+	} {
+		placed.WhenAsked(subject, other).ThenRefused(function.CodeConflict, "order_id")
 	}
 }
 
@@ -107,6 +74,7 @@ func TestMalformed(t *testing.T) {
 		p0 = "order_items[0].unit_price"
 		q0 = "order_items[0].quantity"
 	)
+	nothing := functiontest.Given(t, New())
 	for _, c := range []struct{ body, field string }{
 		{"nonsense", "body"}, {"", "customer_id"}, {"{", "body"}, {"[]", "body"}, {`"x"`, "body"}, {"1", "body"}, {"true", "body"},
 		{"\x00", "body"}, {article + "x", "body"}, {article + article, "body"}, {"\xff\xfe", "body"},
@@ -138,22 +106,18 @@ func TestMalformed(t *testing.T) {
 		{price("1e999999999"), p0}, {price(strings.Repeat("9", 5000)), p0}, {price("1.5.5"), "order_items[0]"}, {price("NaN"), p0},
 		{quantity("0"), q0}, {quantity("-1"), q0}, {quantity("1.5"), q0}, {quantity("10001"), q0}, {quantity("1e400"), q0}, {quantity(`"1"`), q0}, {quantity("99999999999999999999"), q0},
 	} {
-		_, err := door().Prepare([]byte(c.body))
-		var refused *function.Refusal
-		if !errors.As(err, &refused) || refused.Code != function.CodeInvalid || refused.Reason == "" || len(refused.Error()) > 400 {
-			t.Errorf("%.90s: %v", c.body, err)
-			continue
-		}
-		if refused.Field != c.field {
-			t.Errorf("%.90s: names %q (%s), want %q", c.body, refused.Field, refused.Reason, c.field)
+		got := nothing.WhenAsked(subject, c.body).ThenRefused(function.CodeInvalid, c.field)
+		if got.Err != nil && len(got.Err.Error()) > 400 {
+			t.Errorf("%.90s: the reason has %d bytes", c.body, len(got.Err.Error()))
 		}
 	}
 }
 
 func FuzzPrepare(f *testing.F) {
 	f.Add([]byte(article))
+	door := New().Doors[0].(*function.Request)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, err := door().Prepare(body)
+		_, err := door.Prepare(body)
 		var refused *function.Refusal
 		if err != nil && (!utf8.ValidString(err.Error()) || !errors.As(err, &refused) || refused.Code != function.CodeInvalid || refused.Field == "") {
 			t.Fatalf("%q: %v", body, err)

@@ -4,13 +4,19 @@ import (
 	"testing"
 
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/functiontest"
 )
 
 func TestApprovesWhatIsPaid(t *testing.T) {
-	for status, want := range map[order.Status]int{order.Pending: 0, order.Paid: 1, order.Approved: 0, order.Rejected: 0} {
-		got, err := approve(t.Context(), order.Order{Status: status, Version: 2}, order.PaymentDebited{})
-		if err != nil || len(got) != want {
-			t.Errorf("%s: %v, %v", status, got, err)
-		}
+	paid := order.PaymentDebited{Amount: 500, Currency: "USD"}
+	functiontest.Given(t, New(), order.Created{}).When(paid).Then(order.WasApproved{}).Again().ThenNothing()
+	for name, meanwhile := range map[string]function.DomainEvent{
+		"approved": order.WasApproved{}, "rejected": order.WasRejected{Reason: "no"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			functiontest.Given(t, New(), order.Created{}).Meanwhile(meanwhile).When(paid).ThenNothing()
+		})
 	}
+	functiontest.Given(t, New(), order.Created{}, order.WasRejected{Reason: "no"}).When(paid).ThenNothing()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -72,7 +71,7 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 		if !ok {
 			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, decoded)
 		}
-		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: time.Now()}
+		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: Now(ctx)}
 		next := &arrived[D]{event: decoded, version: m.Version, size: m.Size()}
 		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
 			return handle(ctx, state, event)
@@ -104,6 +103,8 @@ func Project(stream string, apply func(ctx context.Context, log Log, batch []Mes
 // [Query].
 type Request struct {
 	subject string
+	// Stream is what it reads and appends to; empty for an Endpoint.
+	Stream string
 	// Prepare decodes and checks a request. What it returns answers it.
 	Prepare func(data []byte) (Prepared, error)
 }
@@ -152,7 +153,8 @@ func Command[S State[S, D], D DomainEvent, R Addressed](subject string, decide f
 func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(context.Context, S, R) ([]D, error),
 	run func(ctx context.Context, r *Runner, aggregate string, decision func(context.Context, S) ([]D, error)) (S, error),
 ) Door {
-	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+	var zero S
+	return &Request{subject: subject, Stream: zero.Stream(), Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data)
 		if err != nil {
 			return Prepared{}, err
@@ -188,7 +190,7 @@ func Endpoint[R, A any](subject string, answer func(ctx context.Context, request
 
 // Query makes a door for requests that read a stream's events.
 func Query[R, A any](subject, stream string, answer func(ctx context.Context, log Log, request R) (A, error)) Door {
-	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
+	return &Request{subject: subject, Stream: stream, Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data)
 		if err != nil {
 			return Prepared{}, err
@@ -199,13 +201,14 @@ func Query[R, A any](subject, stream string, answer func(ctx context.Context, lo
 	}}
 }
 
-// marshal writes a domain event's JSON.
-func marshal(e DomainEvent) ([]byte, int, error) {
-	data, err := json.Marshal(e, json.Deterministic(true))
+// Encode is a domain event as it is stored: its JSON, and the number of its
+// schema.
+func Encode(e DomainEvent) (data []byte, schema int, err error) {
+	data, err = json.Marshal(e, json.Deterministic(true))
 	if err != nil {
 		return nil, 0, fmt.Errorf("encode %s: %w", e.EventType(), err)
 	}
-	schema := 1
+	schema = 1
 	if s, ok := e.(interface{ EventSchema() int }); ok {
 		schema = s.EventSchema()
 	}

@@ -13,8 +13,8 @@
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
-// The package knows no transport: runtime/host opens the doors on NATS. A handler
-// is a plain function, and a test calls it.
+// The package knows no transport: runtime/host opens the doors on NATS, and
+// runtime/functiontest tests them without.
 package function
 
 import (

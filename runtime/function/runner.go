@@ -255,7 +255,7 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 	}
 	events := make([]eventstore.Event, len(decided))
 	for i, d := range decided {
-		data, schema, err := marshal(d)
+		data, schema, err := Encode(d)
 		if err != nil {
 			return seen, false, err
 		}

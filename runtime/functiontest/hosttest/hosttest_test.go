@@ -1,0 +1,34 @@
+package hosttest_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/functiontest/hosttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestSystem has events that come from elsewhere, one of which is refused.
+func TestSystem(t *testing.T) {
+	s := hosttest.Start(t, light)
+	s.Append("LAMPS", "l1", made{"l1"})
+	s.Append("LAMPS", "broken", made{"broken"})
+	s.Await("LAMPS", "l1", "made", "lit")
+	s.Eventually("the other one is a dead letter", func() error {
+		if head, err := s.Store.Head(t.Context(), deadletter.Stream); err != nil || head != 1 {
+			return errors.Join(err, errors.New("there is none"))
+		}
+		return nil
+	})
+	if events := s.Events("LAMPS", "l1"); events[1].CausationID != events[0].ID || events[1].Source != "light" {
+		t.Errorf("lit by %+v", events[1])
+	}
+	if strings.Contains(s.Conn.ConnectedUrl(), ":4222") {
+		t.Error("it is on a port that others use")
+	}
+}
