@@ -186,7 +186,7 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		return err
 	}
 	lines := summarise(ctx, js, instances)
-	if letters, err := listLetters(ctx, nc, deadletter.ListRequest{Limit: new(1)}); err == nil {
+	if letters, err := listLetters(ctx, nc, deadletter.ListRequest{Limit: new(1)}, lagTimeout); err == nil {
 		lines = countLetters(lines, letters.Open)
 	}
 	if c.JSON {
@@ -279,9 +279,12 @@ func countLetters(lines []*line, open map[string]int) []*line {
 	return lines
 }
 
+// lagTimeout is how long ls waits for one number.
+const lagTimeout = 2 * time.Second
+
 // lag asks JetStream; what it does not answer stays a dash.
 func (l *line) lag(ctx context.Context, js jetstream.JetStream, stream, durable string) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	consumer, err := js.Consumer(ctx, stream, durable)
 	if err != nil {

@@ -402,7 +402,7 @@ func allLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, mo
 	all = []deadletter.Summary{}
 	for {
 		r.Limit = new(min(page, most-len(all)))
-		listed, err := listLetters(ctx, nc, r)
+		listed, err := listLetters(ctx, nc, r, askTimeout)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -413,9 +413,9 @@ func allLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, mo
 	}
 }
 
-func listLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest) (deadletter.Listed, error) {
+func listLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, wait time.Duration) (deadletter.Listed, error) {
 	var listed deadletter.Listed
-	err := askLetters(ctx, nc, deadletter.SubjectList, r, &listed, askTimeout)
+	err := askLetters(ctx, nc, deadletter.SubjectList, r, &listed, wait)
 	return listed, err
 }
 
