@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -17,6 +18,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+	"github.com/waybill-go/waybill/runtime/app"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/natsserver"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
@@ -230,6 +234,8 @@ func TestProduction(t *testing.T) {
 		p.placeOrders("o2")
 		p.nothingRefused()
 		p.countsFailures()
+		p.replaysDeadLetters()
+		p.nothingRefused()
 		p.triesWhatItMayNot()
 		p.placeOrders("o3")
 	})
@@ -333,6 +339,46 @@ func (p *production) countsFailures() {
 	}
 }
 
+// replaysDeadLetters has two functions give up on an event, and the operator see
+// to it.
+func (p *production) replaysDeadLetters() {
+	p.t.Helper()
+	nc, _ := p.as("admin")
+	found, err := discovery.Find(p.t.Context(), nc, app.EventStore)
+	if err != nil || len(found) != 1 {
+		p.t.Fatal(found, err)
+	}
+	store := dial(p.t, found[0].Metadata[discovery.MetadataGRPC])
+	e := appendNonsense(p.t, store)
+	if err := deadletter.Bury(p.t.Context(), store, deadletter.Letter{
+		Function: "nobody", Stream: e.Stream, Subject: "ORDERS.created", Sequence: e.Position, Event: e.ID,
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	letters := map[string]string{}
+	eventually(p.t, "be buried", func() error {
+		var all []deadletter.Summary
+		if out := p.admin("deadletters ls --json"); json.Unmarshal([]byte(out), &all) != nil || len(all) != 3 {
+			return errors.New(out)
+		}
+		for _, l := range all {
+			letters[l.Function] = l.ID
+		}
+		return nil
+	})
+	if code, out := p.command("deadletters replay "+letters["payment"], p.identity("admin")...); code != 1 || !strings.Contains(out, "failed again") {
+		p.t.Errorf("replay ended with %d: %s", code, out)
+	}
+	if code, out := p.command("deadletters replay "+letters["nobody"], p.identity("admin")...); code != 1 || !strings.Contains(out, "no replica of nobody runs") {
+		p.t.Errorf("replay ended with %d: %s", code, out)
+	}
+	p.admin("deadletters show " + letters["payment"])
+	if out := p.admin("ls"); !strings.Contains(out, "DEAD LETTERS") || !strings.Contains(out, deadletter.Name) {
+		p.t.Errorf("ls: %s", out)
+	}
+	p.admin("deadletters drop --reason test " + letters["payment"] + " " + letters["orderview"] + " " + letters["nobody"])
+}
+
 // held is what nobody without the right may change.
 type held struct {
 	Config   jetstream.StreamConfig
@@ -384,6 +430,15 @@ func forbidden(name, other string) (publish, subscribe []string) {
 	subscribe = []string{
 		">", "*.>", "_INBOX.>", "_INBOX_" + other + ".>", "$SRV.>", "$SRV.INFO." + other, "$SRV.PING." + other + ".*",
 		"feed.>", "$JS.API.>", apiPrefix + ".>", "$JS.ACK.>", "$KV.>",
+	}
+	publish = append(publish, "deadletters.replay."+other+".x")
+	subscribe = append(subscribe, "deadletters.replay."+other, "deadletters.>")
+	if name != "eventstore" {
+		publish = append(publish, "deadletters.replay."+other)
+		subscribe = append(subscribe, "deadletters.list", "$SRV.INFO.deadletters")
+	}
+	if name != "admin" {
+		publish = append(publish, "deadletters.list", "deadletters.replay", "deadletters.drop")
 	}
 	if name != "eventstore" {
 		publish = append(publish, "feed.ORDERS.created", "feed.DEADLETTERS.buried",

@@ -18,13 +18,17 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/postgres"
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+	"github.com/waybill-go/waybill/eventstore/rpc"
 	"github.com/waybill-go/waybill/eventstore/rpc/tlstest"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
@@ -366,6 +370,132 @@ func TestRefill(t *testing.T) {
 	get(t, nc, "after", "Approved")
 }
 
+// appendNonsense appends an order's first event that no function can read, and
+// answers it.
+func appendNonsense(t *testing.T, store eventstore.Store) eventstore.Event {
+	t.Helper()
+	done, err := store.Append(t.Context(), eventstore.Append{
+		Stream: "ORDERS", Aggregate: "odd", Expected: eventstore.New, Events: []eventstore.Event{storetest.Event("created", `["odd"]`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done.Events[0]
+}
+
+// dial reaches an event store in plaintext.
+func dial(t *testing.T, address string) eventstore.Store {
+	t.Helper()
+	store, err := rpc.Dial(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// TestDeadLetters has two functions give up on an event. What each is handed
+// again is edited for one of them, and dropped for the other.
+func TestDeadLetters(t *testing.T) {
+	s := newSystem(t)
+	up := s.start("up").ready()
+	nc := s.connect()
+	for _, v := range s.env {
+		if address, ok := strings.CutPrefix(v, "GRPC_LISTEN="); ok {
+			appendNonsense(t, dial(t, address))
+		}
+	}
+	deadletters := func(args string, want int) string {
+		t.Helper()
+		code, out := s.command("deadletters "+args, "EDITOR="+editor(t))
+		if code != want {
+			t.Fatalf("%s ended with %d: %s", args, code, out)
+		}
+		return out
+	}
+	letters := map[string]deadletter.Summary{}
+	list := func(args string, want int) {
+		t.Helper()
+		eventually(t, "list", func() error {
+			var all []deadletter.Summary
+			if out := deadletters("ls --json "+args, 0); json.Unmarshal([]byte(out), &all) != nil || len(all) != want {
+				return errors.New(out)
+			}
+			for _, l := range all {
+				letters[l.Function] = l
+			}
+			return nil
+		})
+	}
+	counted := func(want string) {
+		t.Helper()
+		_, out := s.command("ls --json")
+		var lines []struct {
+			Name        string
+			DeadLetters *int `json:"dead_letters"`
+		}
+		if err := json.Unmarshal([]byte(out), &lines); err != nil {
+			t.Fatal(err, out)
+		}
+		var got []string
+		for _, l := range lines {
+			if l.DeadLetters != nil {
+				got = append(got, fmt.Sprintf("%s:%d", l.Name, *l.DeadLetters))
+			}
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("ls counts %s, want %s", got, want)
+		}
+	}
+	list("", 2)
+	counted("orderview:1 payment:1 review:0")
+	list("--function payment --reason decode --since 1h", 1)
+	payment, view := letters["payment"].ID, letters["orderview"].ID
+	for _, says := range []string{payment, "ORDERS.created, position 1", "decode", "[\n  \"odd\"\n]"} {
+		if out := deadletters("show "+payment[:8], 0); !strings.Contains(out, says) {
+			t.Errorf("show does not say %s: %s", says, out)
+		}
+	}
+	if out := deadletters("replay --all --function payment", 1); !strings.Contains(out, "failed again") || !strings.Contains(out, "1 of 1") {
+		t.Errorf("replay: %s", out)
+	}
+	deadletters("edit "+view, 0) // the editor writes a whole order
+	if out := deadletters("replay "+view, 0); !strings.Contains(out, "replayed") {
+		t.Errorf("replay: %s", out)
+	}
+	get(t, nc, "odd", "Pending")
+	counted("orderview:0 payment:1 review:0")
+	list("--status failed", 1)
+	list("--status replayed", 1)
+
+	_ = up.cmd.Process.Signal(os.Interrupt)
+	up.ended()
+	if err := os.RemoveAll(filepath.Join(s.dir, "jetstream")); err != nil {
+		t.Fatal(err)
+	}
+	s.start("up").ready()
+	list("", 1)
+	if out := deadletters("drop "+payment+" --by ann --reason nonsense", 0); !strings.Contains(out, "dropped") {
+		t.Errorf("drop: %s", out)
+	}
+	if out := deadletters("show "+payment, 0); !strings.Contains(out, "dropped by ann") || !strings.Contains(out, "replayed by ") {
+		t.Errorf("show: %s", out)
+	}
+	list("", 0)
+	counted("orderview:0 payment:0 review:0")
+}
+
+// editor is a program that writes a whole order into the file that it is given.
+func editor(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "editor")
+	script := "#!/bin/sh\necho '" + `{"order_id":"odd","customer_id":"c","restaurant_id":"r","created_on":"2026-01-02T03:04:05Z","currency":"USD","amount":2,"order_items":[{"code":"a","name":"A","unit_price":1,"quantity":2}]}` + "' > \"$1\"\n"
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // TestKilledProcessesLoseNothing kills every process in turn while orders come,
 // and the NATS server too.
 func TestKilledProcessesLoseNothing(t *testing.T) {
@@ -538,6 +668,10 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"run nobody", "", 1, []string{`"nobody"`, "payment"}},
 		{"up --log-level=loud", "", 2, []string{`LOG_LEVEL="loud"`, "debug,info,warn,error"}},
 		{"fly", "", 2, []string{"fly", "--help"}},
+		{"deadletters ls --since yesterday", "", 1, []string{"since", `"yesterday"`, "24h"}},
+		{"deadletters replay --all", "", 1, []string{"function: is missing"}},
+		{"deadletters replay", "", 1, []string{"id: is missing"}},
+		{"deadletters drop x", "", 2, []string{"--reason"}},
 		{"ls", "NATS_URL=nats://u:secret@127.0.0.1:1", 1, []string{"NATS_URL", "...@127.0.0.1:1"}},
 	} {
 		p := s.start(c.args, strings.Fields(c.env)...)
@@ -553,7 +687,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"nkeys", "--help"}, {"export", "--help"}, {"import", "--help"}, {"verify", "--help"}, {"bench", "orders", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"deadletters", "ls", "--help"}, {"deadletters", "edit", "--help"}, {"deadletters", "replay", "--help"}, {"deadletters", "drop", "--help"}, {"nkeys", "--help"}, {"export", "--help"}, {"import", "--help"}, {"verify", "--help"}, {"bench", "orders", "--help"}} {
 		var out, errs bytes.Buffer
 		code := waybill().Run(context.Background(), args, func(string) string { return "" }, &out, &errs)
 		if code != 0 || len(args) > 1 && !strings.Contains(out.String(), "Example") || !strings.Contains(out.String(), "NATS_URL") {

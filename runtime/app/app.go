@@ -27,6 +27,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
@@ -46,8 +47,8 @@ type Program struct {
 	NATSConfig []byte
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
-	// Commands are the program's own, beside up, run, ls, refill, forget,
-	// provision, nkeys, export and import.
+	// Commands are the program's own, beside up, run, ls, deadletters, refill,
+	// forget, provision, nkeys, export and import.
 	Commands []Command
 }
 
@@ -201,7 +202,7 @@ func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
 }
 
 func (p Program) check() error {
-	seen := map[string]bool{EventStore: true}
+	seen := map[string]bool{EventStore: true, deadletter.Name: true}
 	for _, f := range p.Functions {
 		if err := f.Check(); err != nil {
 			return err
@@ -255,6 +256,15 @@ func (p Program) streams() []string {
 				all = append(all, stream)
 			}
 		}
+	}
+	return all
+}
+
+// deadlines are how long each function may take for a message.
+func (p Program) deadlines() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for _, f := range p.Functions {
+		all[f.Name] = f.WithDefaults().Deadline
 	}
 	return all
 }

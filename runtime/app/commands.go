@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ type commands struct {
 	Up  upCommand  `cmd:"" default:"1" help:"Run everything in this process; what no command means."`
 	Run runCommand `cmd:"" help:"Run some functions, or the event store, against the NATS server at NATS_URL."`
 	Ls  lsCommand  `cmd:"" help:"List what runs: where, how many, how far behind."`
+
+	Deadletters lettersCommand `cmd:"" help:"Look at what functions could not handle; have it handled again, or drop it."`
 
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
 	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
@@ -145,7 +148,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done. What keeps events from JetStream is said below, and then the exit code is 1."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done, DEAD LETTERS what the function gave up on and nobody has seen to: " + commandName() + " deadletters ls. What keeps events from JetStream is said below, and then the exit code is 1."
 }
 
 // line is one function as ls shows it.
@@ -161,8 +164,13 @@ type line struct {
 	// Lag and InHand are nil for a function that consumes nothing.
 	Lag    *uint64 `json:"lag,omitempty"`
 	InHand *int    `json:"in_hand,omitempty"`
+	// DeadLetters are the open ones; nil for a function that consumes nothing,
+	// and when nobody answers for them.
+	DeadLetters *int `json:"dead_letters,omitempty"`
 	// Problems are what keeps an event store from relaying.
 	Problems []string `json:"problems,omitempty"`
+
+	consumes bool
 }
 
 // Run prints what runs.
@@ -180,27 +188,29 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		return err
 	}
 	lines := summarise(ctx, js, instances)
+	if letters, err := listLetters(ctx, nc, deadletter.ListRequest{Limit: new(1)}, lagTimeout); err == nil {
+		lines = countLetters(lines, letters.Open)
+	}
 	if c.JSON {
 		e := json.NewEncoder(s.stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(lines)
 	}
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tREPLICAS\tHOSTS\tRELEASE\tDONE\tERRORS\tAVERAGE\tLAG\tIN HAND")
+	fmt.Fprintln(w, "NAME\tREPLICAS\tHOSTS\tRELEASE\tDONE\tERRORS\tAVERAGE\tLAG\tIN HAND\tDEAD LETTERS")
 	for _, l := range lines {
-		lag, inHand := "-", "-"
+		lag, inHand, letters := "-", "-", "-"
 		if l.Lag != nil {
 			lag, inHand = fmt.Sprint(*l.Lag), fmt.Sprint(*l.InHand)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%v\t%s\t%s\n", l.Name, l.Replicas, strings.Join(l.Hosts, ","),
-			strings.Join(l.Releases, ","), l.Done, l.Errors, l.Average.Round(time.Microsecond), lag, inHand)
+		if l.DeadLetters != nil {
+			letters = fmt.Sprint(*l.DeadLetters)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%v\t%s\t%s\t%s\n", l.Name, l.Replicas, strings.Join(l.Hosts, ","),
+			strings.Join(l.Releases, ","), l.Done, l.Errors, l.Average.Round(time.Microsecond), lag, inHand, letters)
 	}
 	if err := w.Flush(); err != nil {
 		return err
-	}
-	if letters, err := js.Stream(ctx, deadletter.Stream); err == nil && letters.CachedInfo().State.LastSeq > 0 {
-		state := letters.CachedInfo().State
-		fmt.Fprintf(s.stdout, "\n%d dead letters, the last at %s\n", state.LastSeq, state.LastTime.UTC().Format(time.RFC3339))
 	}
 	stuck := false
 	for _, l := range lines {
@@ -242,6 +252,7 @@ func summarise(ctx context.Context, js jetstream.JetStream, instances []discover
 		}
 		for _, e := range i.Endpoints {
 			if durable := e.Metadata["durable"]; durable != "" && first {
+				l.consumes = true
 				l.lag(ctx, js, e.Metadata["stream"], durable)
 			}
 		}
@@ -252,9 +263,30 @@ func summarise(ctx context.Context, js jetstream.JetStream, instances []discover
 	return lines
 }
 
+// countLetters fills in the open dead letters. A function that has some gets a
+// line when no replica of it runs, too.
+func countLetters(lines []*line, open map[string]int) []*line {
+	for _, name := range slices.Sorted(maps.Keys(open)) {
+		i, found := slices.BinarySearchFunc(lines, name, func(l *line, name string) int { return strings.Compare(l.Name, name) })
+		if !found {
+			lines = slices.Insert(lines, i, &line{Name: name, Hosts: []string{}, Releases: []string{}, consumes: true})
+		}
+		lines[i].consumes = true
+	}
+	for _, l := range lines {
+		if l.consumes {
+			l.DeadLetters = new(open[l.Name])
+		}
+	}
+	return lines
+}
+
+// lagTimeout is how long ls waits for one number.
+const lagTimeout = 2 * time.Second
+
 // lag asks JetStream; what it does not answer stays a dash.
 func (l *line) lag(ctx context.Context, js jetstream.JetStream, stream, durable string) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	consumer, err := js.Consumer(ctx, stream, durable)
 	if err != nil {

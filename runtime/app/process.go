@@ -183,8 +183,8 @@ func (p *process) fail(err error) {
 }
 
 // startFacade serves the event store over gRPC, and makes it known as a
-// service, with how far each stream is relayed.
-func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *relay.Relay) error {
+// service, with how far each stream is relayed; the dead letters beside it.
+func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *relay.Relay) error {
 	access, err := p.access()
 	if err != nil {
 		return err
@@ -218,6 +218,20 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Store, r *re
 		return err
 	}
 	p.onStop(known.Stop)
+	return p.startDeadLetters(store)
+}
+
+// startDeadLetters runs the service that answers for what functions gave up on.
+func (p *process) startDeadLetters(store deadletter.Store) error {
+	office := deadletter.New(deadletter.Options{
+		Store: store, Replay: host.Replayer(p.nc), Deadlines: p.program.deadlines(), Logger: p.log,
+	})
+	p.background(office.Run)
+	h, err := host.Start(office.Function(), host.Options{Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release})
+	if err != nil {
+		return err
+	}
+	p.onStop(h.Stop)
 	return nil
 }
 

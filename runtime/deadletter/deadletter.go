@@ -1,6 +1,10 @@
-// Package deadletter keeps what could not be handled. A dead letter is an
-// event of the stream DEADLETTERS, so it is in the event store and survives
-// what JetStream does not.
+// Package deadletter keeps what could not be handled, and what became of it. A
+// dead letter is an aggregate of the stream DEADLETTERS, so it is in the event
+// store and survives what JetStream does not.
+//
+//	buried → (edited | replayed, and failed again)* → replayed | dropped
+//
+// [Bury] begins one. An [Office] lists, shows, edits, replays and drops them.
 package deadletter
 
 import (
@@ -17,8 +21,14 @@ import (
 // message at one function.
 const Stream = "DEADLETTERS"
 
-// TypeBuried is the first event of a dead letter; its data is a [Letter].
-const TypeBuried = "buried"
+// The events of a dead letter. The data of the first one is a [Letter], that of
+// the others a [Change].
+const (
+	TypeBuried   = "buried"
+	TypeEdited   = "edited"
+	TypeReplayed = "replayed" // handled, or failed again
+	TypeDropped  = "dropped"
+)
 
 // Letter is a message that a function gave up on, whole, and why.
 type Letter struct {
@@ -36,7 +46,7 @@ type Letter struct {
 	Sequence uint64              `json:"sequence"`
 	Header   map[string][]string `json:"header,omitempty"`
 	// Data is the message's body where it is JSON, else Raw is.
-	Data json.RawMessage `json:"data,omitempty"`
+	Data json.RawMessage `json:"data,omitzero"`
 	Raw  []byte          `json:"raw,omitempty"`
 	// Event is the event's id, CorrelationID its flow's; empty if unreadable.
 	Event         string `json:"event,omitempty"`
@@ -88,10 +98,8 @@ func ID(name, stream string, sequence uint64) string {
 // of the greatest size must not escape burial by it. What is left out is still
 // in its stream, at Sequence.
 func (l Letter) encode() ([]byte, error) {
-	if len(l.Error) > maxErrorText {
-		l.Error = l.Error[:maxErrorText]
-	}
-	if len(l.Data) > 0 && !json.Valid(l.Data) {
+	l.Error = clip(l.Error, maxErrorText)
+	if !json.Valid(l.Data) {
 		l.Raw, l.Data = l.Data, nil
 	}
 	data, err := json.Marshal(l)

@@ -73,6 +73,9 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 		}
 		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: Now(ctx)}
 		next := &arrived[D]{event: decoded, version: m.Version, size: m.Size()}
+		if isEdited(ctx) {
+			next.version = 0 // the state is what is stored, and not this
+		}
 		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
 			return handle(ctx, state, event)
 		})

@@ -132,6 +132,16 @@ func causeOf(ctx context.Context) Cause {
 	return c
 }
 
+type editedKey struct{}
+
+// WithEdited says that the message's data is not what is stored under its
+// position: it is decided on, and is no part of the aggregate's state.
+func WithEdited(ctx context.Context) context.Context {
+	return context.WithValue(ctx, editedKey{}, true)
+}
+
+func isEdited(ctx context.Context) bool { return ctx.Value(editedKey{}) != nil }
+
 // Now is when the message in hand was taken up: UTC, in whole microseconds.
 // All that one decision says of the time agrees.
 func Now(ctx context.Context) time.Time {

@@ -65,17 +65,20 @@ type dispatcher interface {
 	capacity() int
 	// add takes one; there is always room, since capacity is kept.
 	add(*delivery)
+	// replay handles an event that nobody delivered, and answers how it went.
+	replay(*delivery) error
 	// drain waits for what runs, and gives back what does not.
 	drain()
 }
 
 // delivery is a message in hand.
 type delivery struct {
-	msg        jetstream.Msg
+	msg        jetstream.Msg // nil of a replay
 	event      eventstore.Event
 	deliveries uint64
 	sequence   uint64
 	began      time.Time
+	edited     bool // the event's data is not what is stored
 }
 
 func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {

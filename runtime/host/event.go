@@ -52,7 +52,16 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 	defer recovered(&err)
 	ctx, cancel := context.WithTimeout(e.c.h.work, e.c.h.f.Deadline)
 	defer cancel()
+	if d.edited {
+		ctx = function.WithEdited(ctx)
+	}
 	return e.door.Handle(ctx, e.c.h.runner, d.event)
+}
+
+func (e *eventDoor) replay(d *delivery) error {
+	done := make(chan error, 1)
+	e.jobs.add(d.event.Aggregate, func() { done <- e.c.beside(func() error { return e.handle(d) }) })
+	return <-done // every job before it has a deadline, and so has it
 }
 
 func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every job has a deadline

@@ -7,6 +7,7 @@
 //	event.go     one event: handled, and its fate
 //	failures.go  how often an event has failed
 //	batch.go     events in batches, for projections
+//	replay.go    one event again, that had become a dead letter
 //	keyed.go     so many at once, never two of one aggregate
 package host
 
@@ -138,11 +139,9 @@ func (h *Host) open() error {
 		name := d.Subject()[strings.LastIndexByte(d.Subject(), '.')+1:]
 		switch d := d.(type) {
 		case *function.Request:
-			r, err := h.openRequest(d, h.service.Endpoint(name, d.Subject(), nil))
-			if err != nil {
+			if err := h.listen(d, h.service.Endpoint(name, d.Subject(), nil)); err != nil {
 				return err
 			}
-			h.requests = append(h.requests, r)
 		case *function.Event:
 			stats := h.service.Endpoint(name, d.Subject(), consumerMetadata(d.Stream, h.f.Name))
 			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newEventDoor(c, d) })
@@ -151,6 +150,20 @@ func (h *Host) open() error {
 			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newBatchDoor(c, d) })
 		}
 	}
+	if h.consumer == nil {
+		return nil
+	}
+	replays := h.consumer.replayDoor()
+	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), map[string]string{"door": "replay"}))
+}
+
+// listen takes the requests of a door.
+func (h *Host) listen(d *function.Request, stats *discovery.Endpoint) error {
+	r, err := h.openRequest(d, stats)
+	if err != nil {
+		return err
+	}
+	h.requests = append(h.requests, r)
 	return nil
 }
 

@@ -1,0 +1,469 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/waybill-go/waybill/runtime/deadletter"
+)
+
+type lettersCommand struct {
+	Ls     lettersLs     `cmd:"" help:"List them, the oldest first."`
+	Show   lettersShow   `cmd:"" help:"Show one whole: what, why, and what was done about it."`
+	Edit   lettersEdit   `cmd:"" help:"Change the body that a replay hands over."`
+	Replay lettersReplay `cmd:"" help:"Have the function that gave up handle it again, and no other."`
+	Drop   lettersDrop   `cmd:"" help:"Close what nothing is to be done about."`
+}
+
+// who says who works on a dead letter.
+type who struct {
+	By string `help:"Who does it; the user's name if left out."`
+}
+
+func (w who) name() string {
+	if w.By != "" {
+		return w.By
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+type lettersLs struct {
+	Function string `help:"Only those of this function."`
+	Reason   string `help:"Only those buried for: rejected, decode, attempts, crashloop."`
+	Status   string `help:"open (buried, edited, failed), buried, edited, failed, replayed or dropped." default:"open"`
+	Since    string `help:"Only those buried since: a time like 2026-01-02T15:04:05Z, or for so long, like 24h."`
+	Limit    int    `help:"How many at most." default:"50"`
+	JSON     bool   `help:"Print JSON." name:"json"`
+}
+
+// Help is shown by deadletters ls --help.
+func (lettersLs) Help() string {
+	return "Example:\n\n  $ " + commandName() + " deadletters ls --function payment --since 24h"
+}
+
+// Run lists dead letters.
+func (c lettersLs) Run(ctx context.Context, s *session, client *Client) error {
+	since, err := sinceWhen(c.Since)
+	if err != nil {
+		return err
+	}
+	if c.Limit < 1 {
+		return fmt.Errorf("limit: is %d, and must be 1 or more", c.Limit)
+	}
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	request := deadletter.ListRequest{Function: c.Function, Reason: c.Reason, Status: deadletter.Status(c.Status), Since: since}
+	letters, notListed, err := allLetters(ctx, nc, request, c.Limit)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, letters)
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tFUNCTION\tMESSAGE\tBURIED\tREASON\tSTATUS\tERROR")
+	for _, l := range letters {
+		fmt.Fprintf(w, "%s\t%s\t%s %d\t%s\t%s\t%s\t%s\n", l.ID, oneLine(l.Function), oneLine(l.Subject), l.Position,
+			l.Buried.UTC().Format(time.RFC3339), l.Reason, l.Status, shorten(oneLine(l.Error)))
+	}
+	if notListed > 0 {
+		fmt.Fprintf(w, "and %d more, which are listed when these are closed\n", notListed)
+	}
+	return w.Flush()
+}
+
+// sinceWhen reads a time, or how long ago.
+func sinceWhen(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return time.Now().Add(-ago).UTC(), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("since: is %q, and must be a time like 2026-01-02T15:04:05Z, or for how long, like 24h", text)
+	}
+	return t, nil
+}
+
+type lettersShow struct {
+	ID   string `arg:"" help:"The letter's id, or at least 8 of its first characters."`
+	JSON bool   `help:"Print JSON." name:"json"`
+}
+
+// Help is shown by deadletters show --help.
+func (lettersShow) Help() string {
+	return "Example:\n\n  $ " + commandName() + " deadletters show 1b4e28ba"
+}
+
+// Run shows one dead letter.
+func (c lettersShow) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	var l deadletter.State
+	if err := askLetters(ctx, nc, deadletter.SubjectShow, deadletter.ShowRequest{ID: c.ID}, &l, askTimeout); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, l)
+	}
+	return printLetter(s.stdout, l)
+}
+
+func printLetter(out io.Writer, l deadletter.State) error {
+	fmt.Fprintf(out, "dead letter %s: %s\n\n", l.ID, l.Status)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"function", l.Function},
+		{"message", fmt.Sprintf("%s, position %d", l.Subject, l.Position)},
+		{"event", l.Event},
+		{"flow", l.CorrelationID},
+		{"attempts", fmt.Sprintf("%d, of %d deliveries", l.Attempts, l.Letter.Deliveries)},
+		{"error", l.Error},
+	} {
+		fmt.Fprintf(w, "  %s\t%s\n", row[0], oneLine(row[1]))
+	}
+	fmt.Fprintln(w)
+	for _, h := range l.History {
+		said := []string{}
+		for _, part := range []string{h.Reason, h.Error} {
+			if part != "" {
+				said = append(said, oneLine(part))
+			}
+		}
+		what := h.What
+		if h.By != "" {
+			what += " by " + oneLine(h.By)
+		}
+		if h.What == deadletter.TypeReplayed && h.Error != "" {
+			what += ", and failed"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", h.Time.UTC().Format(time.RFC3339), what, strings.Join(said, ": "))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	body, what := bodyOf(l), "body"
+	if len(l.Edited) > 0 {
+		what = "body, edited"
+	}
+	fmt.Fprintf(out, "\n%s:\n%s\n", what, body)
+	return nil
+}
+
+// bodyOf is what a replay would hand over, for people.
+func bodyOf(l deadletter.State) string {
+	body := l.Edited
+	if len(body) == 0 {
+		body = l.Letter.Data
+	}
+	var pretty bytes.Buffer
+	switch {
+	case len(body) > 0 && json.Indent(&pretty, body, "", "  ") == nil:
+		return pretty.String()
+	case len(l.Letter.Raw) > 0:
+		return fmt.Sprintf("%q", l.Letter.Raw)
+	default:
+		return "(it could not be kept, and is not in the event store)"
+	}
+}
+
+type lettersEdit struct {
+	who
+	ID     string `arg:"" help:"The letter's id, or at least 8 of its first characters."`
+	Data   string `help:"A file with the new body, - for standard input; the editor that EDITOR names if left out."`
+	Reason string `help:"Why."`
+}
+
+// Help is shown by deadletters edit --help.
+func (lettersEdit) Help() string {
+	return "The event itself stays as it is stored; its function gets the new body, once it is replayed.\n\nExample:\n\n  $ " +
+		commandName() + " deadletters edit 1b4e28ba --data body.json"
+}
+
+// Run changes the body of a dead letter.
+func (c lettersEdit) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	var l deadletter.State
+	if err := askLetters(ctx, nc, deadletter.SubjectShow, deadletter.ShowRequest{ID: c.ID}, &l, askTimeout); err != nil {
+		return err
+	}
+	var data []byte
+	switch c.Data {
+	case "":
+		data, err = s.edit(ctx, bodyOf(l))
+	case "-":
+		data, err = io.ReadAll(os.Stdin)
+	default:
+		data, err = os.ReadFile(c.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if err := checkJSON(data); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	request := deadletter.EditRequest{ID: l.ID, Data: data, Version: l.Version, By: c.name(), Reason: c.Reason}
+	if err := askLetters(ctx, nc, deadletter.SubjectEdit, request, &l, askTimeout); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "%s is edited; now: %s deadletters replay %s\n", l.ID, commandName(), l.ID)
+	return nil
+}
+
+func checkJSON(data []byte) error {
+	var any json.RawMessage
+	err := json.Unmarshal(data, &any)
+	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("is not valid JSON at byte %d: %w", at.Offset, err)
+	}
+	return err
+}
+
+// edit has the user change a text in their editor. What is no JSON then is kept
+// in its file, and the error names that.
+func (s *session) edit(ctx context.Context, text string) (data []byte, err error) {
+	f, err := os.CreateTemp("", "deadletter-*.json")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteString(text + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	editor := []string{"vi"}
+	for _, name := range []string{"EDITOR", "VISUAL"} { // the last that is set
+		if v, ok := s.lookup(name); ok && strings.TrimSpace(v) != "" {
+			editor = strings.Fields(v)
+		}
+	}
+	command := exec.CommandContext(ctx, editor[0], append(editor[1:], f.Name())...) //nolint:gosec // the user's own editor
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := command.Run(); err != nil {
+		return nil, errors.Join(fmt.Errorf("run the editor %q: %w", editor[0], err), os.Remove(f.Name()))
+	}
+	if data, err = os.ReadFile(f.Name()); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(string(data)) == strings.TrimSpace(text) {
+		return nil, errors.Join(errors.New("nothing was changed"), os.Remove(f.Name()))
+	}
+	if err := checkJSON(data); err != nil {
+		return nil, fmt.Errorf("what you wrote, in %s, %w", f.Name(), err)
+	}
+	return data, os.Remove(f.Name())
+}
+
+type lettersReplay struct {
+	who
+	IDs      []string `arg:"" optional:"" name:"id" help:"The letters' ids, or at least 8 of their first characters."`
+	All      bool     `help:"All open ones of --function, the oldest first."`
+	Function string   `help:"The function, with --all."`
+}
+
+// Help is shown by deadletters replay --help.
+func (lettersReplay) Help() string {
+	return "The function gets the message again, and no other does. What it appended for it before is not appended again. One that " +
+		"fails again stays open; the exit code is 1 then.\n\nExample:\n\n  $ " + commandName() + " deadletters replay 1b4e28ba\n  $ " +
+		commandName() + " deadletters replay --all --function payment"
+}
+
+// Run replays dead letters, and prints a line for each.
+func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) error {
+	switch {
+	case c.All && c.Function == "":
+		return errors.New("function: is missing; --all replays those of one function")
+	case c.All && len(c.IDs) > 0:
+		return errors.New("id: can't go with --all")
+	case !c.All && c.Function != "":
+		return errors.New("all: is missing; --function replays with --all")
+	case !c.All && len(c.IDs) == 0:
+		return errors.New("id: is missing; name letters, or --all --function NAME")
+	}
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	ids := c.IDs
+	if c.All {
+		letters, _, err := allLetters(ctx, nc, deadletter.ListRequest{Function: c.Function}, maxReplayed)
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			ids = append(ids, l.ID)
+		}
+	}
+	failed := 0
+	for _, id := range ids {
+		switch done, err := c.one(ctx, s, nc, id); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && c.All: // the others would meet the same
+			return fmt.Errorf("%s: %w", id, err)
+		case err != nil:
+			failed++
+			fmt.Fprintf(s.stdout, "%s: %v\n", id, err)
+		case done.Status.Open():
+			failed++
+			fmt.Fprintf(s.stdout, "%s %s: failed again: %s\n", done.ID, oneLine(done.Function), oneLine(done.Error))
+		default:
+			fmt.Fprintf(s.stdout, "%s %s: %s\n", done.ID, oneLine(done.Function), done.Status)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d were not handled", failed, len(ids))
+	}
+	return nil
+}
+
+// maxReplayed is how many letters one command replays: all that are listed.
+const maxReplayed = 50_000
+
+func (c lettersReplay) one(ctx context.Context, s *session, nc *nats.Conn, id string) (deadletter.Summary, error) {
+	wait := deadletter.Wait(0)
+	for _, deadline := range s.program.deadlines() {
+		wait = max(wait, deadletter.Wait(deadline))
+	}
+	var done deadletter.Replayed
+	request := deadletter.ReplayRequest{ID: id, By: c.name()}
+	if err := askLetters(ctx, nc, deadletter.SubjectReplay, request, &done, wait+askTimeout); err != nil {
+		return deadletter.Summary{}, err
+	}
+	if len(done.Letters) != 1 {
+		return deadletter.Summary{}, fmt.Errorf("the answer has %d letters", len(done.Letters))
+	}
+	return done.Letters[0], nil
+}
+
+type lettersDrop struct {
+	who
+	IDs    []string `arg:"" name:"id" help:"The letters' ids, or at least 8 of their first characters."`
+	Reason string   `required:"" help:"Why nothing is to be done about them."`
+}
+
+// Help is shown by deadletters drop --help.
+func (lettersDrop) Help() string {
+	return "What is dropped stays in the event store, with the reason.\n\nExample:\n\n  $ " + commandName() +
+		` deadletters drop 1b4e28ba --reason "a test of mine"`
+}
+
+// Run drops dead letters, and prints a line for each.
+func (c lettersDrop) Run(ctx context.Context, s *session, client *Client) error {
+	nc, err := client.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, id := range c.IDs {
+		var done deadletter.Summary
+		request := deadletter.DropRequest{ID: id, By: c.name(), Reason: c.Reason}
+		if err := askLetters(ctx, nc, deadletter.SubjectDrop, request, &done, askTimeout); err != nil {
+			failed++
+			fmt.Fprintf(s.stdout, "%s: %v\n", id, err)
+			continue
+		}
+		fmt.Fprintf(s.stdout, "%s %s: %s\n", done.ID, oneLine(done.Function), done.Status)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d were not dropped", failed, len(c.IDs))
+	}
+	return nil
+}
+
+// allLetters lists page by page.
+func allLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, most int) (all []deadletter.Summary, notListed int, err error) {
+	const page = 500
+	all = []deadletter.Summary{}
+	for {
+		r.Limit = new(min(page, most-len(all)))
+		listed, err := listLetters(ctx, nc, r, askTimeout)
+		if err != nil {
+			return nil, 0, err
+		}
+		all = append(all, listed.Letters...)
+		if r.Cursor = listed.Cursor; r.Cursor == "" || len(all) >= most {
+			return all, listed.NotListed, nil
+		}
+	}
+}
+
+func listLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, wait time.Duration) (deadletter.Listed, error) {
+	var listed deadletter.Listed
+	err := askLetters(ctx, nc, deadletter.SubjectList, r, &listed, wait)
+	return listed, err
+}
+
+// askLetters asks the service deadletters.
+func askLetters(ctx context.Context, nc *nats.Conn, subject string, request, answer any, wait time.Duration) error {
+	body, err := jsonv2.Marshal(request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, subject, body)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return errors.New("no event store runs, which answers for dead letters; start one with: " + commandName() + " run " + EventStore)
+	case err != nil:
+		return fmt.Errorf("ask %s: %w", subject, err)
+	case m.Header.Get(micro.ErrorCodeHeader) != "":
+		return errors.New(m.Header.Get(micro.ErrorHeader))
+	}
+	if err := json.Unmarshal(m.Data, answer); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", subject, err)
+	}
+	return nil
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// oneLine keeps what others wrote from breaking a line, or commanding a terminal.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// shorten cuts a text for a table.
+func shorten(text string) string {
+	const most = 80
+	if r := []rune(text); len(r) > most {
+		return string(r[:most-3]) + "..."
+	}
+	return text
+}

@@ -1,0 +1,462 @@
+package deadletter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
+	"github.com/google/uuid"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/envelope"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// Store is what an office needs of the event store: its stream's end too, so
+// that a list has all that was there when it was asked for.
+type Store interface {
+	eventstore.Store
+	Head(ctx context.Context, stream string) (uint64, error)
+}
+
+// Replayer hands a message to a function, and to no other.
+//
+// Errors: [ErrNotRunning]; a function.Refusal when the message was not handled
+// for a reason that is not its own; the context's when no answer came.
+type Replayer func(ctx context.Context, name string, r Replay) (Outcome, error)
+
+// ErrNotRunning says that no replica of the function runs.
+var ErrNotRunning = errors.New("no replica runs")
+
+// Options of an office.
+type Options struct {
+	Store  Store
+	Replay Replayer
+	// Deadlines are how long each function may take for a message. Default
+	// function.DefaultDeadline.
+	Deadlines map[string]time.Duration
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Office answers for the dead letters: it is the service deadletters. Several
+// may run on one store. Make one with [New].
+type Office struct {
+	opts  Options
+	index *index
+}
+
+// New makes an office. It answers as soon as Run has read the stream.
+func New(opts Options) *Office {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &Office{opts: opts, index: newIndex(maxListed)}
+}
+
+// Run keeps the office's list until ctx ends.
+func (o *Office) Run(ctx context.Context) error {
+	return o.index.run(ctx, o.opts.Store, o.opts.Logger.With("function", Name))
+}
+
+// Function is the service, as a function to be run.
+func (o *Office) Function() function.Function {
+	longest := Wait(0)
+	for _, d := range o.opts.Deadlines {
+		longest = max(longest, Wait(d))
+	}
+	return function.Function{
+		Name: Name, Description: "The dead letters: what functions could not handle.",
+		Deadline: min(bulkTime+longest+recordTime, function.MaxDeadline),
+		Doors: []function.Door{
+			function.Endpoint(SubjectList, o.list), function.Endpoint(SubjectShow, o.show), function.Endpoint(SubjectEdit, o.edit),
+			function.Endpoint(SubjectReplay, o.replay), function.Endpoint(SubjectDrop, o.drop),
+		},
+	}
+}
+
+const (
+	// indexWait is how long an answer waits for the index to have read what is
+	// stored already.
+	indexWait = 2 * time.Second
+	// bulkTime is how long one request goes on to replay further letters.
+	bulkTime = 20 * time.Second
+	// recordTime is what is left to record an outcome.
+	recordTime = 5 * time.Second
+	// changeTries is how often a change is decided on when others change the
+	// letter too.
+	changeTries = 5
+	// maxScan is how many events are looked at for one page of closed letters.
+	maxScan = 1000
+	// maxReplayError is how much is kept of a failed replay's error, in bytes.
+	maxReplayError = 1 << 10
+)
+
+// Wait is how long a replay may take that is handled within a deadline: one more
+// of the same aggregate may be before it. Zero means the default deadline.
+func Wait(deadline time.Duration) time.Duration {
+	if deadline == 0 {
+		deadline = function.DefaultDeadline
+	}
+	return 2*deadline + 5*time.Second
+}
+
+// current waits until the index has what the store has now.
+func (o *Office) current(ctx context.Context) error {
+	head, err := o.opts.Store.Head(ctx, Stream)
+	if err != nil {
+		return fmt.Errorf("read dead letters: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	if err := o.index.await(ctx, head); err != nil {
+		return &function.Refusal{Code: function.CodeUnavailable, Reason: "the dead letters are still being read; try again"}
+	}
+	return nil
+}
+
+func (o *Office) list(ctx context.Context, r ListRequest) (Listed, error) {
+	if err := o.current(ctx); err != nil {
+		return Listed{}, err
+	}
+	after, err := position(r.Cursor)
+	if err != nil {
+		return Listed{}, err
+	}
+	var answer Listed
+	f := filter{r.Function, r.Stream, r.Reason, r.Status, r.Since}
+	if next := uint64(0); r.Status.Open() {
+		answer.Letters, next = o.index.list(f, after, *r.Limit)
+		answer.Cursor = cursor(next)
+	} else {
+		if answer.Letters, next, err = o.closed(ctx, f, after, *r.Limit); err != nil {
+			return Listed{}, err
+		}
+		answer.Cursor = cursor(next)
+	}
+	answer.Open, answer.NotListed = o.index.open()
+	return answer, nil
+}
+
+// closed looks for letters that were closed behind a position. They are in the
+// store alone, so a page reads a part of the stream.
+func (o *Office) closed(ctx context.Context, f filter, after uint64, limit int) (found []Summary, next uint64, err error) {
+	found = []Summary{}
+	read := eventstore.StreamRead{Stream: Stream, From: after + 1, Limit: maxScan, Types: []string{string(f.status)}}
+	seen := 0
+	for e, err := range o.opts.Store.ReadStream(ctx, read) {
+		if err != nil {
+			return nil, 0, fmt.Errorf("read dead letters: %w", err)
+		}
+		seen, next = seen+1, e.Position
+		var c Change
+		if json.Unmarshal(e.Data, &c) != nil || c.Error != "" || f.function != "" && c.Function != f.function {
+			continue
+		}
+		s, err := o.load(ctx, e.Aggregate)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !f.matches(s.Summary) {
+			continue
+		}
+		if found = append(found, s.Summary); len(found) == limit {
+			return found, next, nil
+		}
+	}
+	if seen < maxScan {
+		next = 0
+	}
+	return found, next, nil
+}
+
+func (o *Office) show(ctx context.Context, r ShowRequest) (State, error) {
+	s, err := o.find(ctx, r.ID)
+	if err != nil {
+		return s, err
+	}
+	return o.whole(ctx, s)
+}
+
+// maxShown is the most of both bodies in one answer, in bytes.
+const maxShown = 768 << 10
+
+// whole fills in what was cut out of the letter, if it can be read, so that an
+// answer has the message whole.
+func (o *Office) whole(ctx context.Context, s State) (State, error) {
+	if len(s.Letter.Data) == 0 && len(s.Letter.Raw) == 0 {
+		switch e, found, err := o.stored(ctx, s.Letter); {
+		case err != nil:
+			return s, err
+		case found:
+			s.Letter.Data = e.Data
+		}
+	}
+	if len(s.Letter.Data)+len(s.Letter.Raw)*4/3+len(s.Edited) > maxShown {
+		s.Letter.Data, s.Letter.Raw = nil, nil
+	}
+	return s, nil
+}
+
+func (o *Office) edit(ctx context.Context, r EditRequest) (State, error) {
+	s, err := o.find(ctx, r.ID)
+	if err != nil {
+		return s, err
+	}
+	s, err = o.change(ctx, s.ID, func(s State) (string, Change, error) {
+		switch {
+		case !s.Status.Open():
+			return "", Change{}, function.Conflict("id", "dead letter %s was %s", s.ID, s.Status)
+		case r.Version != 0 && r.Version != s.Version:
+			return "", Change{}, function.Conflict("version", "dead letter %s was changed by another: it is at version %d and not %d", s.ID, s.Version, r.Version)
+		}
+		return TypeEdited, Change{By: r.By, Reason: r.Reason, Data: r.Data}, nil
+	})
+	if err != nil {
+		return s, err
+	}
+	return o.whole(ctx, s)
+}
+
+func (o *Office) drop(ctx context.Context, r DropRequest) (Summary, error) {
+	s, err := o.find(ctx, r.ID)
+	if err != nil {
+		return Summary{}, err
+	}
+	s, err = o.change(ctx, s.ID, func(s State) (string, Change, error) {
+		switch s.Status {
+		case StatusDropped: // the same again
+			return "", Change{}, nil
+		case StatusReplayed:
+			return "", Change{}, function.Conflict("id", "dead letter %s was replayed", s.ID)
+		}
+		return TypeDropped, Change{By: r.By, Reason: r.Reason}, nil
+	})
+	return s.Summary, err
+}
+
+func (o *Office) replay(ctx context.Context, r ReplayRequest) (Replayed, error) {
+	if r.ID != "" {
+		s, err := o.find(ctx, r.ID)
+		if err != nil {
+			return Replayed{}, err
+		}
+		done, err := o.replayOne(ctx, s.ID, r.By)
+		return Replayed{Letters: []Summary{done}}, err
+	}
+	if err := o.current(ctx); err != nil {
+		return Replayed{}, err
+	}
+	at, err := position(r.Cursor)
+	if err != nil {
+		return Replayed{}, err
+	}
+	return o.replayAll(ctx, r, at)
+}
+
+// replayAll replays a page of a function's letters, one after the other.
+func (o *Office) replayAll(ctx context.Context, r ReplayRequest, at uint64) (Replayed, error) {
+	answer := Replayed{Letters: []Summary{}}
+	f := filter{function: r.Function, status: StatusOpen}
+	end := time.Now().Add(bulkTime)
+	for len(answer.Letters) < *r.Limit && time.Now().Before(end) {
+		id, buried, ok := o.index.next(f, at)
+		if !ok {
+			return answer, nil
+		}
+		done, err := o.replayOne(ctx, id, r.By)
+		if err != nil && len(answer.Letters) == 0 {
+			return answer, err
+		}
+		if err != nil {
+			answer.Stopped = o.reason(err)
+			break
+		}
+		answer.Letters, at = append(answer.Letters, done), buried
+	}
+	if _, _, more := o.index.next(f, at); more {
+		answer.Cursor = cursor(at)
+	}
+	return answer, nil
+}
+
+// reason is what a caller may see of an error; the log has all of it.
+func (o *Office) reason(err error) string {
+	if no := function.RefusalOf(err, false); no != nil {
+		return no.Error()
+	}
+	o.opts.Logger.Error("replay failed", "function", Name, "error", err)
+	return "internal error"
+}
+
+// replayOne has the function handle the message again, and records the outcome.
+// Whoever crashes in between leaves the letter open: the next replay finds what
+// the function has done already.
+func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) {
+	s, err := o.load(ctx, id)
+	switch {
+	case err != nil:
+		return Summary{}, err
+	case s.Status == StatusReplayed: // the same again
+		return s.Summary, nil
+	case s.Status == StatusDropped:
+		return Summary{}, function.Conflict("id", "dead letter %s was dropped", id)
+	}
+	message, err := o.message(ctx, s)
+	if err != nil {
+		return Summary{}, err
+	}
+	outcome, err := o.hand(ctx, s.Function, message)
+	if err != nil {
+		return Summary{}, err
+	}
+	s, err = o.change(ctx, id, func(s State) (string, Change, error) {
+		if !s.Status.Open() {
+			return "", Change{}, nil // somebody was faster
+		}
+		return TypeReplayed, Change{By: by, Error: clip(outcome.Error, maxReplayError)}, nil
+	})
+	if err != nil {
+		return Summary{}, fmt.Errorf("record the replay of dead letter %s: %w", id, err)
+	}
+	return s.Summary, nil
+}
+
+// hand gives the message to the function. An error says that it was not handled,
+// and that nothing is to be recorded.
+func (o *Office) hand(ctx context.Context, name string, r Replay) (Outcome, error) {
+	wait := Wait(o.opts.Deadlines[name])
+	within, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	outcome, err := o.opts.Replay(within, name, r)
+	switch {
+	case errors.Is(err, ErrNotRunning):
+		return outcome, &function.Refusal{Code: function.CodeUnavailable, Reason: "no replica of " + name + " runs; start one, and replay again"}
+	case err != nil && within.Err() != nil && ctx.Err() == nil:
+		// It may have ended the process that handled it, so it is recorded.
+		return Outcome{Error: fmt.Sprintf("no answer from %s within %v; it may have been handled", name, wait)}, nil
+	}
+	return outcome, err
+}
+
+// message is what a replay hands over: the event as it is stored, or else as
+// the letter has it; with the edited data.
+func (o *Office) message(ctx context.Context, s State) (Replay, error) {
+	e, found, err := o.stored(ctx, s.Letter)
+	if err != nil {
+		return Replay{}, err
+	}
+	if !found {
+		l := s.Letter
+		data := l.Data
+		if len(l.Raw) > 0 {
+			data = l.Raw
+		}
+		if e, err = envelope.Parse(l.Subject, l.Header, data, l.Sequence); err != nil {
+			return Replay{}, function.Conflict("id", "dead letter %s is no event, and can't be replayed: %v", s.ID, err)
+		}
+		if len(data) == 0 || !json.Valid(data) {
+			e.Data = nil
+		}
+	}
+	if len(s.Edited) > 0 {
+		e.Data = s.Edited
+	}
+	if len(e.Data) == 0 {
+		return Replay{}, function.Conflict("id", "the body of dead letter %s is not JSON, or was too large to be kept; edit it first", s.ID)
+	}
+	return Replay{Event: e, Edited: len(s.Edited) > 0}, nil
+}
+
+// stored reads the message where it was stored. A stream that the store does
+// not have, and another event at its place, are found false.
+func (o *Office) stored(ctx context.Context, l Letter) (eventstore.Event, bool, error) {
+	if readable := l.Event != "" && l.Sequence > 0 && eventstore.CheckStream(l.Stream) == nil; !readable {
+		return eventstore.Event{}, false, nil
+	}
+	events, err := eventstore.Collect(o.opts.Store.ReadStream(ctx, eventstore.StreamRead{Stream: l.Stream, From: l.Sequence, Limit: 1}))
+	if err != nil {
+		return eventstore.Event{}, false, fmt.Errorf("read %s at position %d: %w", l.Stream, l.Sequence, err)
+	}
+	if len(events) == 0 || events[0].Position != l.Sequence || events[0].ID != l.Event {
+		return eventstore.Event{}, false, nil
+	}
+	return events[0], true, nil
+}
+
+// find loads the letter of an id, or of an open one's first characters.
+func (o *Office) find(ctx context.Context, id string) (State, error) {
+	id = strings.ToLower(id)
+	switch {
+	case len(id) == wholeID:
+	case len(id) < leastPrefix || len(id) > wholeID:
+		return State{}, function.Invalid("id", "is %.40q; give an id, or at least the first %d characters of an open letter's", id, leastPrefix)
+	default:
+		if err := o.current(ctx); err != nil {
+			return State{}, err
+		}
+		switch ids := o.index.beginningWith(id); len(ids) {
+		case 0:
+			return State{}, function.NotFound("id", "no open dead letter begins with %q; of a closed one give the whole id", id)
+		case 1:
+			id = ids[0]
+		default:
+			return State{}, function.Invalid("id", "is %q, which several dead letters begin with; give more of it", id)
+		}
+	}
+	if err := eventstore.CheckID("id", id); err != nil {
+		return State{}, err
+	}
+	return o.load(ctx, id)
+}
+
+func (o *Office) load(ctx context.Context, id string) (State, error) {
+	s, err := fold(o.opts.Store.ReadAggregate(ctx, eventstore.AggregateRead{Stream: Stream, Aggregate: id}))
+	if errors.Is(err, errNotThere) {
+		return s, function.NotFound("id", "there is no dead letter %q", id)
+	}
+	if err != nil {
+		return s, fmt.Errorf("load dead letter %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// change loads the letter, decides, and appends at the version seen, until
+// nobody was faster. A decision without a type changes nothing.
+func (o *Office) change(ctx context.Context, id string, decide func(State) (typ string, c Change, err error)) (State, error) {
+	for range changeTries {
+		s, err := o.load(ctx, id)
+		if err != nil {
+			return s, err
+		}
+		typ, c, err := decide(s)
+		if err != nil || typ == "" {
+			return s, err
+		}
+		c.Function = s.Function
+		data, err := jsonv2.Marshal(c)
+		if err != nil {
+			return s, fmt.Errorf("change dead letter %s: %w", id, err)
+		}
+		done, err := o.opts.Store.Append(ctx, eventstore.Append{
+			Stream: Stream, Aggregate: id, Expected: eventstore.Exactly(s.Version),
+			Events: []eventstore.Event{{
+				ID: uuid.NewString(), Type: typ, Time: time.Now(), Source: Name,
+				CausationID: id, CorrelationID: s.CorrelationID, Data: data,
+			}},
+		})
+		if _, ok := errors.AsType[*eventstore.ConflictError](err); ok {
+			continue
+		}
+		if err != nil {
+			return s, fmt.Errorf("change dead letter %s: %w", id, err)
+		}
+		return s, s.evolve(done.Events[0])
+	}
+	return State{}, fmt.Errorf("change dead letter %s: %w", id, function.ErrConflicts)
+}

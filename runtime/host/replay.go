@@ -1,0 +1,68 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// replayDoor takes the function's own dead letters, to be handled again.
+func (c *consumer) replayDoor() *function.Request {
+	subject := deadletter.ReplaySubject(c.h.f.Name)
+	return function.Endpoint(subject, c.replay).(*function.Request) // it makes no other
+}
+
+// replay handles an event as if it had been delivered: keyed, within the
+// deadline, under its own cause, so what it had appended before is not appended
+// again. What is not the event's fault is an error: then it was not tried.
+func (c *consumer) replay(_ context.Context, r deadletter.Replay) (deadletter.Outcome, error) {
+	if r.Event.Stream != c.stream {
+		return deadletter.Outcome{}, function.Conflict("event.stream", "is %.40q; %s takes the events of %s", r.Event.Stream, c.h.f.Name, c.stream)
+	}
+	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited})
+	switch function.FateOf(err, c.h.work.Err() != nil) {
+	case function.Handled:
+		c.log.Info("event replayed", "position", r.Event.Position, "event_id", r.Event.ID)
+		return deadletter.Outcome{}, nil
+	case function.Buried, function.Failed:
+		c.log.Warn("replayed event failed", "position", r.Event.Position, "event_id", r.Event.ID, "error", err)
+		return deadletter.Outcome{Error: headerText(err.Error())}, nil
+	default:
+		return deadletter.Outcome{}, err
+	}
+}
+
+// Replayer hands messages to functions over NATS.
+func Replayer(nc *nats.Conn) deadletter.Replayer {
+	return func(ctx context.Context, name string, r deadletter.Replay) (deadletter.Outcome, error) {
+		var outcome deadletter.Outcome
+		body, err := json.Marshal(r)
+		if err != nil {
+			return outcome, fmt.Errorf("replay at %s: %w", name, err)
+		}
+		m, err := nc.RequestWithContext(ctx, deadletter.ReplaySubject(name), body)
+		if errors.Is(err, nats.ErrNoResponders) {
+			return outcome, fmt.Errorf("replay at %s: %w", name, deadletter.ErrNotRunning)
+		}
+		if err != nil {
+			return outcome, fmt.Errorf("replay at %s: %w", name, err)
+		}
+		if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
+			n, _ := strconv.Atoi(code) // 0 is a code that nobody knows
+			return outcome, &function.Refusal{Code: function.Code(n), Reason: name + ": " + m.Header.Get(micro.ErrorHeader)}
+		}
+		if err := json.Unmarshal(m.Data, &outcome); err != nil {
+			return outcome, fmt.Errorf("replay at %s: read answer: %w", name, err)
+		}
+		return outcome, nil
+	}
+}
