@@ -31,6 +31,7 @@ type commands struct {
 
 	Provision provisionCommand `cmd:"" help:"Make what functions need in JetStream, so that they need no right to."`
 	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`
+	Manifests manifestsCommand `cmd:"" help:"Print what runs the functions on Kubernetes, scaled by KEDA."`
 
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
