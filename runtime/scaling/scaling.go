@@ -59,7 +59,8 @@ type State struct {
 	Rate float64
 
 	last     Observation
-	arriving float64 // events in a second, of late
+	crewed   time.Time // when the last one was started
+	arriving float64   // events in a second, of late
 	calm     calm
 }
 
@@ -74,8 +75,11 @@ const (
 	// spare is how full fewer replicas may be: those that are full at once
 	// would be too few a moment later.
 	spare = 0.8
-	// weight of what was last seen in Rate.
-	weight = 0.2
+	// Weights of what was last seen in Rate. What is slow for a moment is more
+	// often than not something else than the replicas.
+	weightMore, weightLess = 0.5, 0.1
+	// starting is how long a replica may need until it works.
+	starting = 3 * time.Second
 	// lately is how far back arriving looks.
 	lately = 5 * time.Second
 )
@@ -83,6 +87,9 @@ const (
 // Next is the state after an observation. The reason is empty when Wanted stays
 // as it is.
 func (p Policy) Next(s State, o Observation) (next State, reason string) {
+	if o.Running > s.last.Running {
+		s.crewed = o.At
+	}
 	s.Rate, s.arriving = p.learn(s, o), s.lately(o)
 	s.last = o
 	need, keep := p.replicas(float64(o.load())/float64(p.Lag)), p.replicas(float64(o.load())/(spare*float64(p.Lag)))
@@ -135,16 +142,20 @@ func (s State) lately(o Observation) float64 {
 }
 
 // learn is how many events a replica does in a second, as far as it shows: when
-// there was more than enough to do.
+// all of them work, and there was more than enough to do.
 func (p Policy) learn(s State, o Observation) float64 {
 	enough := max(1, p.Lag/2)
 	seconds := o.At.Sub(s.last.At).Seconds()
-	if s.last.Waiting < enough || o.Waiting < enough || o.Running == 0 || o.Running != s.last.Running || seconds <= 0 || o.Done < s.last.Done {
+	if s.last.Waiting < enough || o.Waiting < enough || o.Running == 0 || o.At.Sub(s.crewed) < starting || seconds <= 0 || o.Done < s.last.Done {
 		return s.Rate
 	}
 	seen := float64(o.Done-s.last.Done) / seconds / float64(o.Running)
+	weight := weightLess
+	if seen > s.Rate {
+		weight = weightMore
+	}
 	if s.Rate == 0 {
-		return seen
+		weight = 1
 	}
 	return (1-weight)*s.Rate + weight*seen
 }

@@ -1,11 +1,6 @@
-// Package verify reads the manifests with the types of Kubernetes and of KEDA,
-// strictly, and has KEDA's own scaler look at a NATS server with their
-// parameters. It is a module of its own, because of what KEDA depends on.
-package verify
+package verify_test
 
 import (
-	"bytes"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,64 +8,17 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/waybill-go/waybill/deploy/kubernetes/verify"
 )
 
-const file = "../waybill.yaml"
-
-// kinds are what the manifests may hold.
-func kinds() map[string]any {
-	return map[string]any{
-		"v1 ConfigMap":                       &corev1.ConfigMap{},
-		"apps/v1 Deployment":                 &appsv1.Deployment{},
-		"batch/v1 Job":                       &batchv1.Job{},
-		"networking.k8s.io/v1 NetworkPolicy": &networkingv1.NetworkPolicy{},
-		"policy/v1 PodDisruptionBudget":      &policyv1.PodDisruptionBudget{},
-		"keda.sh/v1alpha1 ScaledObject":      &kedav1alpha1.ScaledObject{},
-	}
-}
-
-// decoded are the manifests, each in its type.
-func decoded(t *testing.T) []any {
-	t.Helper()
-	text, err := os.ReadFile(file)
+func TestStrict(t *testing.T) {
+	all, err := verify.Read("../waybill.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []any
-	for i, doc := range bytes.Split(text, []byte("\n---\n")) {
-		var head struct{ APIVersion, Kind string }
-		if err := yaml.Unmarshal(doc, &head); err != nil {
-			t.Fatalf("document %d: %v", i, err)
-		}
-		into, ok := kinds()[head.APIVersion+" "+head.Kind]
-		if !ok {
-			t.Fatalf("document %d is a %s %s, which is not expected", i, head.APIVersion, head.Kind)
-		}
-		if err := yaml.UnmarshalStrict(doc, into); err != nil {
-			t.Errorf("document %d, %s: %v", i, head.Kind, err)
-		}
-		all = append(all, into)
-	}
-	return all
-}
-
-// of are the manifests of one type.
-func of[T any](all []any) (some []*T) {
-	for _, one := range all {
-		if x, ok := one.(*T); ok {
-			some = append(some, x)
-		}
-	}
-	return some
-}
-
-func TestStrict(t *testing.T) {
-	all := decoded(t)
-	deployments, jobs, scaled := of[appsv1.Deployment](all), of[batchv1.Job](all), of[kedav1alpha1.ScaledObject](all)
+	deployments, jobs, scaled := verify.Of[appsv1.Deployment](all), verify.Of[batchv1.Job](all), verify.Of[kedav1alpha1.ScaledObject](all)
 	if len(deployments) < 6 || len(jobs) != 1 || len(scaled) < 3 {
 		t.Fatalf("%d deployments, %d jobs, %d scaled objects", len(deployments), len(jobs), len(scaled))
 	}

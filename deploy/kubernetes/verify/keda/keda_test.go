@@ -1,4 +1,5 @@
-package verify
+// Package keda has KEDA's own scaler look at a NATS server.
+package keda
 
 import (
 	"context"
@@ -13,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+
+	"github.com/waybill-go/waybill/deploy/kubernetes/verify"
 )
 
 // startNATS starts a server with its monitoring port.
@@ -82,7 +85,11 @@ func TestKEDAReadsTheLag(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"ORDERS.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range of[kedav1alpha1.ScaledObject](decoded(t)) {
+	manifests, err := verify.Read("../../waybill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range verify.Of[kedav1alpha1.ScaledObject](manifests) {
 		t.Run(o.Name, func(t *testing.T) {
 			m := o.Spec.Triggers[0].Metadata
 			filter := "ORDERS.for-" + o.Name
