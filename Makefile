@@ -33,13 +33,15 @@ lint: ## Check the style of the code and of the protocol
 .PHONY: generate
 generate: ## Make the generated code anew
 	cd proto && go tool -modfile=../.ci/tools.mod buf generate
+	env -i PATH="$$PATH" HOME="$$HOME" go run . manifests >deploy/kubernetes/waybill.yaml.new
+	mv deploy/kubernetes/waybill.yaml.new deploy/kubernetes/waybill.yaml
 
 .PHONY: verify
 verify: generate ## Check that generated code and go.mod are current
 	go mod tidy -diff
 	cd deploy/examples/booking && go mod tidy -diff
-	git diff --exit-code -- proto
-	test -z "$$(git status --porcelain -- proto)"
+	git diff --exit-code -- proto deploy/kubernetes
+	test -z "$$(git status --porcelain -- proto deploy/kubernetes)"
 
 .PHONY: ci
 ci: ## Run what CI runs

@@ -535,3 +535,37 @@ func (p *production) hasOthersDoIt() {
 		}
 	}
 }
+
+// TestManifestsAreCurrent: what is committed is what the functions declare.
+func TestManifestsAreCurrent(t *testing.T) {
+	s := &system{t: t}
+	code, out := s.command("manifests")
+	committed, err := os.ReadFile("deploy/kubernetes/waybill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 0 || out != string(committed) {
+		t.Errorf("deploy/kubernetes/waybill.yaml is not what waybill manifests prints (%d): make generate", code)
+	}
+	_, out = s.command("manifests --namespace shop --image registry.example/waybill@sha256:0123 --account STORE --monitoring nats.nats:8222 --event-stores 3",
+		"NATS_URL=tls://nats.nats:4222", "SCALE_COOL_DOWN=90s", "DRAIN_TIMEOUT=1m")
+	for _, want := range []string{
+		"namespace: shop", `image: "registry.example/waybill@sha256:0123"`, `account: "STORE"`, `"nats.nats:8222"`, "replicas: 3",
+		`NATS_URL: "tls://nats.nats:4222"`, "cooldownPeriod: 90", "terminationGracePeriodSeconds: 65",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it has no %s", want)
+		}
+	}
+	for _, c := range []struct{ args, env, says string }{
+		{"--namespace Shop", "", "--namespace"},
+		{"--image a\"b", "", "--image"},
+		{"--monitoring nats", "", "--monitoring"},
+		{"--event-stores 0", "", "--event-stores"},
+		{"", "NATS_URL=nats://u:hidden@nats", "NATS_NKEY"},
+	} {
+		if code, out := s.command("manifests "+c.args, c.env); code == 0 || !strings.Contains(out, c.says) || strings.Contains(out, "hidden") {
+			t.Errorf("%s %s: %d %s", c.args, c.env, code, out)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 // DB is the read model. Several processes may have the same one open.
 type DB struct {
 	settings struct {
-		URL string `env:"ORDERS_DB, default=sqlite:$DATA_DIR/orders.db" help:"where the read model of orders is, sqlite:PATH or postgres://..."`
+		URL string `env:"ORDERS_DB, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the read model of orders is, sqlite:PATH or postgres://..."`
 	}
 	write, read *sql.DB
 

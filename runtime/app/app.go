@@ -48,7 +48,7 @@ type Program struct {
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
 	// Commands are the program's own, beside up, run, ls, deadletters, refill,
-	// forget, provision, nkeys, export and import.
+	// forget, provision, nkeys, export, import and manifests.
 	Commands []Command
 }
 
@@ -86,15 +86,18 @@ type Settings struct {
 	GRPCKey        string `env:"GRPC_KEY" help:"key of GRPC_CERT"`
 	GRPCCA         string `env:"GRPC_CA" help:"authority that signed the others' certificates: functions then call with TLS, and an event store with GRPC_CERT lets in only who has one"`
 	GRPCServerName string `env:"GRPC_SERVER_NAME" help:"the name that the event stores' certificates have"`
-	GRPCToken      string `env:"GRPC_TOKEN" help:"what callers of the event store must show; needs TLS"`
-	GRPCReadToken  string `env:"GRPC_READ_TOKEN" help:"what callers may show who only read"`
+	GRPCToken      string `env:"GRPC_TOKEN" secret:"true" help:"what callers of the event store must show; needs TLS"`
+	GRPCReadToken  string `env:"GRPC_READ_TOKEN" secret:"true" help:"what callers may show who only read"`
 	GRPCPlaintext  bool   `env:"GRPC_PLAINTEXT, default=false" help:"take calls in plaintext from other machines"`
-	EventStoreDB   string `env:"EVENTSTORE_DB, default=sqlite:$DATA_DIR/events.db" help:"where the events are, sqlite:PATH or postgres://..."`
+	EventStoreDB   string `env:"EVENTSTORE_DB, default=sqlite:$DATA_DIR/events.db" secret:"true" help:"where the events are, sqlite:PATH or postgres://..."`
 	EventStoreAddr string `env:"EVENTSTORE_ADDR, default=nats:///eventstore" help:"where functions find the event store: host:port, or by discovery"`
 
 	FeedMaxAge   time.Duration `env:"FEED_MAX_AGE, default=0s" min:"0s" max:"87600h" help:"how long JetStream keeps an event, 0s is for ever; SQL keeps all"`
 	FeedReplicas int           `env:"FEED_REPLICAS, default=1" min:"1" max:"5" help:"replicas of each JetStream stream"`
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT, default=25s" min:"100ms" max:"10m" help:"how long a stop may take"`
+
+	ScaleCoolDown time.Duration `env:"SCALE_COOL_DOWN, default=30s" min:"1s" max:"1h" help:"how long fewer replicas of a function must have been enough before one is stopped"`
+	HealthListen  string        `env:"HEALTH_LISTEN" help:"where the process answers /healthz and /readyz over HTTP; nowhere if empty"`
 
 	LogLevel  string `env:"LOG_LEVEL, default=info" oneof:"debug,info,warn,error" help:"least level that is logged"`
 	LogFormat string `env:"LOG_FORMAT, default=text" oneof:"text,json" help:"how it is logged"`
@@ -202,7 +205,7 @@ func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
 }
 
 func (p Program) check() error {
-	seen := map[string]bool{EventStore: true, deadletter.Name: true}
+	seen := map[string]bool{EventStore: true, SupervisorName: true, deadletter.Name: true}
 	for _, f := range p.Functions {
 		if err := f.Check(); err != nil {
 			return err

@@ -36,6 +36,7 @@ type commands struct {
 	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`
 	Export    exportCommand    `cmd:"" help:"Write all events of a stream to a file: a backup, or what import takes."`
 	Import    importCommand    `cmd:"" help:"Store the events of a file of export's in a database that does not have them."`
+	Manifests manifestsCommand `cmd:"" help:"Print what runs the functions on Kubernetes, scaled by KEDA."`
 
 	Version kong.VersionFlag `help:"Print the release." hidden:""`
 }
@@ -43,17 +44,22 @@ type commands struct {
 // commandName is what the program was started as, for the examples.
 func commandName() string { return filepath.Base(os.Args[0]) }
 
-type upCommand struct{}
+type upCommand struct {
+	Processes bool `help:"Run each function as processes of its own, as many as its work needs: none where none is needed."`
+}
 
 // Help is shown by up --help.
 func (upCommand) Help() string {
-	return "Example: start everything, with its data under ./data:\n\n  $ " + commandName() + " up\n\nUse a NATS server that is there instead of the embedded one:\n\n  $ " + commandName() + " up --nats-url nats://127.0.0.1:4222"
+	return "Example: start everything, with its data under ./data:\n\n  $ " + commandName() + " up\n\nUse a NATS server that is there instead of the embedded one:\n\n  $ " + commandName() + " up --nats-url nats://127.0.0.1:4222\n\nEach function as processes of its own, which come and go with the work:\n\n  $ " + commandName() + " up --processes"
 }
 
 // Run runs all functions, the event store, and a NATS server unless one is
 // named, until ctx ends.
-func (upCommand) Run(ctx context.Context, s *session) error {
-	return s.run(ctx, s.program.Functions, true, s.settings.NATSURL == "" && s.settings.NATSContext == "")
+func (c upCommand) Run(ctx context.Context, s *session) error {
+	return s.run(ctx, work{
+		functions: s.program.Functions, processes: c.Processes,
+		store: true, server: s.settings.NATSURL == "" && s.settings.NATSContext == "",
+	})
 }
 
 type runCommand struct {
@@ -80,7 +86,7 @@ func (c runCommand) Run(ctx context.Context, s *session) error {
 			functions = append(functions, s.program.Functions[i])
 		}
 	}
-	return s.run(ctx, functions, store, false)
+	return s.run(ctx, work{functions: functions, store: store})
 }
 
 func (s *session) names() []string {
@@ -93,25 +99,26 @@ func (s *session) names() []string {
 
 // run starts the parts in the order of their need, waits for ctx, and stops
 // them the other way round.
-func (s *session) run(ctx context.Context, functions []function.Function, store, server bool) error {
+func (s *session) run(ctx context.Context, w work) error {
 	began := time.Now()
 	p := &process{session: s}
-	if server || store {
+	if w.server || w.store {
 		if err := os.MkdirAll(s.settings.DataDir, 0o750); err != nil {
 			return &config.Error{Variable: "DATA_DIR", Value: s.settings.DataDir, Reason: errors.Unwrap(err).Error()}
 		}
 	}
-	for _, r := range s.program.resources(functions) {
+	for _, r := range s.program.resources(w.functions) {
 		if c := r.Config(); c != nil {
 			if err := config.Load(ctx, s.lookup, c); err != nil {
 				return err
 			}
 		}
 	}
-	err := p.start(ctx, functions, store, server)
+	err := p.start(ctx, w)
 	if err == nil {
-		parts := names(functions)
-		if store {
+		p.health.began()
+		parts := names(w.functions)
+		if w.store {
 			parts = append([]string{EventStore}, parts...)
 		}
 		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "runs", strings.Join(parts, ","))
@@ -148,7 +155,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done, DEAD LETTERS what the function gave up on and nobody has seen to: " + commandName() + " deadletters ls. What keeps events from JetStream is said below, and then the exit code is 1."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nDONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream, of a supervisor the processes it started; WANTED is how many replicas a supervisor wants; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done, DEAD LETTERS what the function gave up on and nobody has seen to: " + commandName() + " deadletters ls. What keeps events from JetStream is said below, and then the exit code is 1."
 }
 
 // line is one function as ls shows it.
@@ -167,6 +174,12 @@ type line struct {
 	// DeadLetters are the open ones; nil for a function that consumes nothing,
 	// and when nobody answers for them.
 	DeadLetters *int `json:"dead_letters,omitempty"`
+	// Wanted is how many replicas a supervisor wants, and Starts how many
+	// processes it has started for them; nil where there is none.
+	Wanted *int `json:"wanted,omitempty"`
+	Starts *int `json:"starts,omitempty"`
+	// Ends says that a supervised process ends again and again.
+	Ends string `json:"ends,omitempty"`
 	// Problems are what keeps an event store from relaying.
 	Problems []string `json:"problems,omitempty"`
 
@@ -197,16 +210,19 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		return e.Encode(lines)
 	}
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tREPLICAS\tHOSTS\tRELEASE\tDONE\tERRORS\tAVERAGE\tLAG\tIN HAND\tDEAD LETTERS")
+	fmt.Fprintln(w, "NAME\tREPLICAS\tWANTED\tHOSTS\tRELEASE\tDONE\tERRORS\tAVERAGE\tLAG\tIN HAND\tDEAD LETTERS")
 	for _, l := range lines {
-		lag, inHand, letters := "-", "-", "-"
+		lag, inHand, wanted, letters := "-", "-", "-", "-"
+		if l.Wanted != nil {
+			wanted = fmt.Sprint(*l.Wanted)
+		}
 		if l.Lag != nil {
 			lag, inHand = fmt.Sprint(*l.Lag), fmt.Sprint(*l.InHand)
 		}
 		if l.DeadLetters != nil {
 			letters = fmt.Sprint(*l.DeadLetters)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%d\t%v\t%s\t%s\t%s\n", l.Name, l.Replicas, strings.Join(l.Hosts, ","),
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%d\t%d\t%v\t%s\t%s\t%s\n", l.Name, l.Replicas, wanted, strings.Join(l.Hosts, ","),
 			strings.Join(l.Releases, ","), l.Done, l.Errors, l.Average.Round(time.Microsecond), lag, inHand, letters)
 	}
 	if err := w.Flush(); err != nil {
@@ -217,6 +233,10 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		for _, problem := range l.Problems {
 			stuck = true
 			fmt.Fprintf(s.stdout, "\n%s does not relay: %s\n", l.Name, problem)
+		}
+		if l.Ends != "" {
+			stuck = true
+			fmt.Fprintf(s.stdout, "\n%s ends as soon as it begins: %s; its log says why\n", l.Name, l.Ends)
 		}
 	}
 	if stuck {
@@ -251,7 +271,7 @@ func summarise(ctx context.Context, js jetstream.JetStream, instances []discover
 			spent[l.Name] += s.ProcessingTime
 		}
 		for _, e := range i.Endpoints {
-			if durable := e.Metadata["durable"]; durable != "" && first {
+			if durable := e.Metadata["durable"]; durable != "" && first && e.Metadata["door"] != supervisorDoor {
 				l.consumes = true
 				l.lag(ctx, js, e.Metadata["stream"], durable)
 			}
@@ -260,6 +280,8 @@ func summarise(ctx context.Context, js jetstream.JetStream, instances []discover
 			l.Average = spent[l.Name] / time.Duration(l.Done)
 		}
 	}
+	lines = addSupervised(lines, supervision(instances), func(l *line, stream, durable string) { l.lag(ctx, js, stream, durable) })
+	slices.SortFunc(lines, func(a, b *line) int { return strings.Compare(a.Name, b.Name) })
 	return lines
 }
 

@@ -29,8 +29,12 @@ import (
 type process struct {
 	*session
 	natsURL string
-	nc      *nats.Conn
-	store   eventstore.Store
+	// embedded says that the NATS server is this process's own.
+	embedded bool
+	nc       *nats.Conn
+	store    eventstore.Store
+
+	health health
 
 	// stops are called in the reverse order of starting.
 	stops []func(context.Context) error
@@ -49,13 +53,30 @@ func (p *process) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (p *process) start(ctx context.Context, functions []function.Function, store, server bool) error {
+// work is what a process does.
+type work struct {
+	functions []function.Function
+	// processes says that the functions are processes of their own, under a
+	// supervisor, and not in this one.
+	processes bool
+	// store and server say that it has an event store and a NATS server.
+	store, server bool
+}
+
+func (p *process) start(ctx context.Context, w work) error {
 	p.failed = make(chan error, 1)
-	if err := p.startNATS(ctx, functions, server); err != nil {
+	functions := w.functions
+	if err := p.startHealth(ctx); err != nil {
 		return err
 	}
-	if err := p.startStore(ctx, store, len(functions) > 0); err != nil {
+	if err := p.startNATS(ctx, functions, w.server); err != nil {
 		return err
+	}
+	if err := p.startStore(ctx, w.store, len(functions) > 0); err != nil {
+		return err
+	}
+	if w.processes {
+		return p.startSupervisor(ctx, functions)
 	}
 	for _, r := range p.program.resources(functions) {
 		if err := r.Open(ctx); err != nil {
@@ -85,7 +106,7 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 		}
 		p.onStop(func(context.Context) error { server.Stop(); return nil })
 		options = append(options, server.InProcess())
-		p.natsURL = server.URL()
+		p.natsURL, p.embedded = server.URL(), true
 	}
 	nc, err := p.connect(ctx, options...)
 	if err != nil {
@@ -276,6 +297,7 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 		}
 		hosts = append(hosts, h)
 	}
+	p.health.watch(hosts)
 	return p.awaitReady(ctx, hosts)
 }
 

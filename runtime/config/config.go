@@ -10,7 +10,8 @@
 //
 // The env tag is that of github.com/sethvargo/go-envconfig. help says in a few
 // words what the setting means; min and max bound whole numbers and durations,
-// oneof lists the allowed words. A variable that is set to nothing counts as
+// oneof lists the allowed words; secret:"true" says that the value may hold a
+// password. A variable that is set to nothing counts as
 // not set.
 package config
 
@@ -111,8 +112,10 @@ type Variable struct {
 	Name    string // NATS_URL
 	Default string
 	Help    string
-	value   reflect.Value
-	tag     reflect.StructTag
+	// Secret says that the value may hold a password.
+	Secret bool
+	value  reflect.Value
+	tag    reflect.StructTag
 }
 
 // Flag is the variable's flag: --nats-url.
@@ -143,7 +146,8 @@ func Variables(targets ...any) []Variable {
 			}
 			_, def, _ := strings.Cut(rest, "default=")
 			all = append(all, Variable{
-				Name: name, Default: strings.TrimSpace(def), Help: field.Tag.Get("help"), value: v.Field(i), tag: field.Tag,
+				Name: name, Default: strings.TrimSpace(def), Help: field.Tag.Get("help"), Secret: field.Tag.Get("secret") == "true",
+				value: v.Field(i), tag: field.Tag,
 			})
 		}
 	}

@@ -51,6 +51,7 @@ type Endpoint struct {
 	lastError string
 	spent     time.Duration
 	report    func() (done int, problem string)
+	data      func() any
 }
 
 // Announce makes the service known on nc.
@@ -119,6 +120,13 @@ func (e *Endpoint) Report(f func() (done int, problem string)) {
 	e.report = f
 }
 
+// Data has the endpoint's stats carry a value of its own, as JSON.
+func (e *Endpoint) Data(f func() any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.data = f
+}
+
 // Done counts one message that was handled; failure is empty if it went well.
 func (e *Endpoint) Done(took time.Duration, failure string) {
 	e.mu.Lock()
@@ -168,6 +176,11 @@ func (e *Endpoint) stats() *micro.EndpointStats {
 	}
 	if e.report != nil {
 		s.NumRequests, s.LastError = e.report()
+	}
+	if e.data != nil {
+		if data, err := json.Marshal(e.data()); err == nil { // or there is none
+			s.Data = data
+		}
 	}
 	if e.done > 0 {
 		s.AverageProcessingTime = e.spent / time.Duration(e.done)

@@ -50,6 +50,23 @@ type Function struct {
 	Backoff time.Duration
 	// Start says where a new durable begins. Default FromBeginning.
 	Start Start
+	// Scale bounds how many processes run the function.
+	Scale Scale
+}
+
+// Scale says how many replicas of a function, each a process, there are to be:
+// where something scales it, like waybill up --processes or KEDA.
+type Scale struct {
+	// Min is the least. Default 0 for a function that only takes events, since
+	// they wait; 1 for one that answers requests, which don't.
+	Min int
+	// Max is the most. Default 4, and Min for a function that takes no events:
+	// nothing waits anywhere that would tell how many it needs.
+	Max int
+	// Lag is how many events may wait for each replica. Default 1000: what one
+	// handles in about a second, so that another, which needs half a second to
+	// start, is worth it.
+	Lag int
 }
 
 // Start says where a new durable consumer begins.
@@ -99,12 +116,16 @@ const (
 	DefaultDeadline    = 10 * time.Second
 	DefaultAttempts    = 5
 	DefaultBackoff     = 500 * time.Millisecond
+	DefaultReplicas    = 4
+	DefaultLag         = 1000
 
 	MaxConcurrency = 1024
 	MaxDeadline    = 10 * time.Minute
 	MaxAttempts    = 100
 	MaxBackoff     = time.Minute
 	MaxDoors       = 32
+	MaxReplicas    = 1000
+	MaxLag         = 1_000_000
 )
 
 var nameGrammar = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
@@ -123,7 +144,38 @@ func (f Function) WithDefaults() Function {
 	if f.Backoff == 0 {
 		f.Backoff = DefaultBackoff
 	}
+	f.Scale = f.scale()
 	return f
+}
+
+// scale is Scale with the defaults for its doors.
+func (f Function) scale() Scale {
+	s := f.Scale
+	consumes, answers := f.doors()
+	if s.Min == 0 && answers {
+		s.Min = 1
+	}
+	if s.Max == 0 {
+		if s.Max = s.Min; consumes {
+			s.Max = max(s.Min, DefaultReplicas)
+		}
+	}
+	if s.Lag == 0 {
+		s.Lag = DefaultLag
+	}
+	return s
+}
+
+// doors tells whether it takes events, and whether it answers requests.
+func (f Function) doors() (consumes, answers bool) {
+	for _, d := range f.Doors {
+		if _, request := d.(*Request); request {
+			answers = true
+		} else {
+			consumes = true
+		}
+	}
+	return consumes, answers
 }
 
 // Check says what is wrong with the declaration; a mistake of its author.
@@ -144,6 +196,12 @@ func (f Function) Check() error {
 		return wrong("Attempts", "are %d; allowed are 1 to %d", f.Attempts, MaxAttempts)
 	case f.Backoff < time.Millisecond || f.Backoff > MaxBackoff:
 		return wrong("Backoff", "is %v; allowed are 1ms to %v", f.Backoff, MaxBackoff)
+	case f.Scale.Min < 0 || f.Scale.Min > MaxReplicas:
+		return wrong("Scale.Min", "is %d; allowed are 0 to %d", f.Scale.Min, MaxReplicas)
+	case f.Scale.Max < 1 || f.Scale.Max < f.Scale.Min || f.Scale.Max > MaxReplicas:
+		return wrong("Scale.Max", "is %d; allowed are %d to %d", f.Scale.Max, max(1, f.Scale.Min), MaxReplicas)
+	case f.Scale.Lag < 1 || f.Scale.Lag > MaxLag:
+		return wrong("Scale.Lag", "is %d; allowed are 1 to %d", f.Scale.Lag, MaxLag)
 	}
 	seen := map[string]bool{}
 	consumers := 0

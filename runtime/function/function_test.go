@@ -241,6 +241,26 @@ func TestWaitGrowsToItsBound(t *testing.T) {
 	}
 }
 
+func TestScaleGoesByTheDoors(t *testing.T) {
+	door := function.Endpoint("a.b", func(context.Context, toggle) (int, error) { return 0, nil })
+	event := function.On(func(context.Context, lamp, made) ([]event, error) { return nil, nil })
+	for name, c := range map[string]struct {
+		doors     []function.Door
+		has, want function.Scale
+	}{
+		"events wait":           {[]function.Door{event}, function.Scale{}, function.Scale{Min: 0, Max: 4, Lag: 1000}},
+		"requests don't":        {[]function.Door{door}, function.Scale{}, function.Scale{Min: 1, Max: 1, Lag: 1000}},
+		"both":                  {[]function.Door{door, event}, function.Scale{}, function.Scale{Min: 1, Max: 4, Lag: 1000}},
+		"more requests":         {[]function.Door{door}, function.Scale{Min: 3}, function.Scale{Min: 3, Max: 3, Lag: 1000}},
+		"more than is the most": {[]function.Door{event}, function.Scale{Min: 9, Lag: 5}, function.Scale{Min: 9, Max: 9, Lag: 5}},
+	} {
+		f := function.Function{Name: "a", Doors: c.doors, Scale: c.has}
+		if got := f.WithDefaults().Scale; got != c.want || f.Check() != nil {
+			t.Errorf("%s: %+v, want %+v (%v)", name, got, c.want, f.Check())
+		}
+	}
+}
+
 func TestCheckNamesTheMistake(t *testing.T) {
 	door := function.Endpoint("a.b", func(context.Context, toggle) (int, error) { return 0, nil })
 	event := function.On(func(context.Context, lamp, made) ([]event, error) { return nil, nil })
@@ -250,6 +270,8 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"Doors   ":    {Name: "a", Doors: []function.Door{function.Endpoint("a.>", func(context.Context, toggle) (int, error) { return 0, nil })}},
 		"Concurrency": {Name: "a", Doors: []function.Door{door}, Concurrency: 5000}, "Deadline": {Name: "a", Doors: []function.Door{door}, Deadline: time.Hour},
 		"Attempts": {Name: "a", Doors: []function.Door{door}, Attempts: -1}, "Backoff": {Name: "a", Doors: []function.Door{door}, Backoff: time.Hour},
+		"Scale.Min": {Name: "a", Doors: []function.Door{door}, Scale: function.Scale{Min: -1}}, "Scale.Lag": {Name: "a", Doors: []function.Door{event}, Scale: function.Scale{Lag: -1}},
+		"Scale.Max": {Name: "a", Doors: []function.Door{event}, Scale: function.Scale{Min: 3, Max: 2}},
 	} {
 		if err := f.Check(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(field)) {
 			t.Errorf("%s: %v", field, err)

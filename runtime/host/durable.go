@@ -40,7 +40,8 @@ func newDurable(f function.Function, stream, subject string, capacity int) Durab
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       max(leastLease, f.Deadline+f.Deadline/2),
 		MaxDeliver:    -1, // nothing is dropped in silence: see fate
-		MaxAckPending: max(1000, 10*capacity),
+		// All replicas have room in it, and what is in backoff.
+		MaxAckPending: max(1000, capacity*max(10, 2*f.Scale.Max)),
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	if f.Start == function.FromNow {

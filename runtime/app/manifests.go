@@ -1,0 +1,153 @@
+package app
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"math"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
+)
+
+//go:embed manifests.yaml.tmpl
+var manifestsTemplate string
+
+type manifestsCommand struct {
+	Image       string `help:"The image with this program; ${name}:${release} if left out."`
+	Namespace   string `help:"The namespace, if not that of kubectl."`
+	Secret      string `default:"${name}" help:"The Secret with the databases' URLs."`
+	Monitoring  string `default:"nats:8222" help:"Where KEDA finds the monitoring of NATS, host:port."`
+	Account     string `default:"$$G" help:"The account in which JetStream is; STORE with deploy/nats.conf."`
+	EventStores int    `default:"2" help:"How many event stores run."`
+}
+
+// Help is shown by manifests --help.
+func (manifestsCommand) Help() string {
+	return "Prints a Deployment for every function, for the event store, a Job for " + commandName() + " provision, and for every " +
+		"function that takes events a ScaledObject of KEDA, with the bounds that the function declares. NATS_URL, " +
+		"FEED_REPLICAS, DRAIN_TIMEOUT and SCALE_COOL_DOWN are taken over.\n\nExample:\n\n  $ " + commandName() +
+		" manifests --nats-url nats://nats:4222 | kubectl apply -f -"
+}
+
+// What manifests puts into YAML as it is.
+var (
+	dnsLabel  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$`)
+	account   = regexp.MustCompile(`^[A-Za-z0-9$_.-]{1,64}$`)
+	natsURLs  = regexp.MustCompile(`^(nats|tls|ws|wss)://[A-Za-z0-9.\[\]:,/_-]+$`)
+)
+
+// check says which flag can't be used, and why.
+func (c manifestsCommand) check(natsURL string) error {
+	host, port, err := net.SplitHostPort(c.Monitoring)
+	switch {
+	case !imageName.MatchString(c.Image):
+		return fmt.Errorf("--image is %q, which is no name of an image", c.Image)
+	case c.Namespace != "" && !dnsLabel.MatchString(c.Namespace):
+		return fmt.Errorf("--namespace is %q, which is no DNS label", c.Namespace)
+	case !dnsLabel.MatchString(c.Secret):
+		return fmt.Errorf("--secret is %q, which is no DNS label", c.Secret)
+	case err != nil || host == "" || port == "":
+		return fmt.Errorf("--monitoring is %q, and must be host:port", c.Monitoring)
+	case !account.MatchString(c.Account):
+		return fmt.Errorf("--account is %q, which is no name of an account", c.Account)
+	case c.EventStores < 1 || c.EventStores > function.MaxReplicas:
+		return fmt.Errorf("--event-stores is %d; allowed are 1 to %d", c.EventStores, function.MaxReplicas)
+	case strings.Contains(natsURL, "@"):
+		return &config.Error{Variable: "NATS_URL", Value: "...@...", Reason: "has a user in it, which would be there for all to read: use NATS_CREDS or NATS_NKEY with a Secret"}
+	case !natsURLs.MatchString(natsURL):
+		return &config.Error{Variable: "NATS_URL", Value: natsURL, Reason: "is not of the form nats://host:port,..."}
+	}
+	return nil
+}
+
+// manifests is what the template is filled with.
+type manifests struct {
+	manifestsCommand
+	Program, Tag, Store string
+	NATSURL, Drain      string
+	FeedReplicas        int
+	Grace, CoolDown     int      // seconds
+	Secrets             []string // variables that are in the Secret
+	Functions           []manifest
+}
+
+// manifest is one function.
+type manifest struct {
+	function.Function
+	Stream, Durable string // empty if it takes no events
+	Secrets         []string
+}
+
+// endGrace is how much longer than its drain a pod may take to end.
+const endGrace = 5 * time.Second
+
+// Run prints the manifests.
+func (c manifestsCommand) Run(s *session) error {
+	natsURL := s.settings.NATSURL
+	if natsURL == "" {
+		natsURL = "nats://nats:4222"
+	}
+	if c.Image == "" {
+		c.Image = s.program.Name + ":" + s.program.Release
+	}
+	if err := c.check(natsURL); err != nil {
+		return err
+	}
+	m := manifests{
+		manifestsCommand: c, Program: s.program.Name, Tag: strings.ToLower(strings.NewReplacer(".", "-", "+", "-").Replace(s.program.Release)),
+		Store: EventStore, NATSURL: natsURL, FeedReplicas: s.settings.FeedReplicas, Drain: s.settings.DrainTimeout.String(),
+		Grace: seconds(s.settings.DrainTimeout + endGrace), CoolDown: seconds(s.settings.ScaleCoolDown),
+		Secrets: []string{"EVENTSTORE_DB"},
+	}
+	for _, f := range s.program.Functions {
+		one := manifest{Function: f.WithDefaults()}
+		if d, ok := host.DurableOf(f); ok {
+			one.Stream, one.Durable = d.Stream, d.Config.Durable
+		}
+		for _, r := range f.Needs {
+			if own := r.Config(); own != nil {
+				one.Secrets = append(one.Secrets, secrets(own)...)
+			}
+		}
+		for _, name := range one.Secrets {
+			if !slices.Contains(m.Secrets, name) {
+				m.Secrets = append(m.Secrets, name)
+			}
+		}
+		m.Functions = append(m.Functions, one)
+	}
+	t, err := template.New("manifests").Funcs(template.FuncMap{"q": strconv.Quote}).Parse(manifestsTemplate)
+	if err != nil {
+		return fmt.Errorf("make manifests: %w", err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, m); err != nil {
+		return fmt.Errorf("make manifests: %w", err)
+	}
+	_, err = s.stdout.Write(append(bytes.TrimRight(out.Bytes(), "\n"), '\n'))
+	return err
+}
+
+// secrets are the variables of a resource's settings that may hold a password.
+func secrets(settings any) []string {
+	var all []string
+	for _, v := range config.Variables(settings) {
+		if v.Secret {
+			all = append(all, v.Name)
+		}
+	}
+	return all
+}
+
+// seconds rounds up.
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

@@ -1,0 +1,167 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
+)
+
+// SupervisorName is the name under which a supervisor tells what it does.
+const SupervisorName = "supervisor"
+
+// supervisorDoor marks the endpoints with which it tells.
+const supervisorDoor = "supervisor"
+
+// startSupervisor runs the functions as processes, as many as each needs.
+func (p *process) startSupervisor(ctx context.Context, functions []function.Function) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	prefix := p.settings.NATSJSAPIPrefix
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	js, err := jetstream.NewWithAPIPrefix(p.nc, prefix)
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	hostname, err := osHostname()
+	if err != nil {
+		return err
+	}
+	env := p.childEnv()
+	s := supervisor.Start(supervisor.Options{
+		Functions: functions, JetStream: js, Logger: p.log,
+		CoolDown: p.settings.ScaleCoolDown, Patience: p.settings.DrainTimeout,
+		Command: func(name string) *exec.Cmd {
+			cmd := exec.Command(program, "run", name) //nolint:gosec,noctx // our own program, which is ended by signals
+			cmd.Env, cmd.Stdout, cmd.Stderr = env, p.stderr, p.stderr
+			return cmd
+		},
+	})
+	p.onStop(s.Stop)
+	p.log.Info("supervising the processes of this machine; when it is too small use Kubernetes with KEDA: "+p.program.Name+" manifests",
+		"functions", len(functions), "cool_down", p.settings.ScaleCoolDown)
+	known, err := discovery.Announce(p.nc, discovery.Identity{
+		Name: SupervisorName, Release: p.program.Release, Description: "Runs functions as processes of this machine.",
+		Metadata: map[string]string{"pid": fmt.Sprint(os.Getpid()), discovery.MetadataHost: hostname},
+	})
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	p.onStop(func(context.Context) error { known.Stop(); return nil })
+	for i, st := range s.Status() {
+		metadata := map[string]string{"door": supervisorDoor, "function": st.Function}
+		if st.Stream != "" {
+			metadata["stream"], metadata["durable"] = st.Stream, st.Function
+		}
+		e := known.Endpoint(st.Function, SupervisorName+"."+st.Function, metadata)
+		e.Report(func() (int, string) { now := s.StatusOf(i); return now.Starts, now.Problem })
+		e.Data(func() any { return s.StatusOf(i) })
+	}
+	return p.awaitReplicas(ctx, functions)
+}
+
+// awaitReplicas waits until the functions that are always there are there.
+func (p *process) awaitReplicas(ctx context.Context, functions []function.Function) error {
+	said := time.Now().Add(time.Second - sayWaiting)
+	for _, f := range functions {
+		for least := f.WithDefaults().Scale.Min; ; {
+			found, err := discovery.Find(ctx, p.nc, f.Name)
+			if err == nil && len(found) >= least {
+				break
+			}
+			if time.Since(said) > sayWaiting {
+				said = time.Now()
+				p.log.Warn("not ready yet", "nats", p.natsTarget(), "error", errors.Join(err,
+					fmt.Errorf("%d of %d replicas of %s answer", len(found), least, f.Name)))
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case err := <-p.failed:
+				return err
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// childEnv is what a replica runs with: this process's settings, wherever they
+// came from, and its NATS server.
+func (p *process) childEnv() []string {
+	env := os.Environ()
+	for _, v := range config.Variables(p.program.configs(&Settings{})...) {
+		if value, given := p.lookup(v.Name); given {
+			env = append(env, v.Name+"="+value)
+		}
+	}
+	if p.embedded {
+		env = append(env, "NATS_URL="+p.natsURL, "NATS_CONTEXT=")
+	}
+	// They end first: what they need must have time left to end after them.
+	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "HEALTH_LISTEN=")
+}
+
+// supervised is what supervisors tell of a function.
+type supervised struct {
+	supervisor.Status
+	stream, durable string
+}
+
+// supervision gathers what supervisors tell, by function.
+func supervision(instances []discovery.Instance) map[string]*supervised {
+	all := map[string]*supervised{}
+	for _, i := range instances {
+		for n, e := range i.Endpoints {
+			if e.Metadata["door"] != supervisorDoor {
+				continue
+			}
+			var told supervisor.Status
+			if json.Unmarshal(i.Stats[n].Data, &told) != nil {
+				continue // anyone may answer; nonsense is passed over
+			}
+			s := all[e.Metadata["function"]]
+			if s == nil {
+				s = &supervised{stream: e.Metadata["stream"], durable: e.Metadata["durable"]}
+				all[e.Metadata["function"]] = s
+			}
+			s.Wanted, s.Starts = s.Wanted+told.Wanted, s.Starts+told.Starts
+			if told.Problem != "" {
+				s.Problem = told.Problem
+			}
+		}
+	}
+	return all
+}
+
+// addSupervised tells on the functions' lines what supervisors do; those that
+// are at zero have none yet.
+func addSupervised(lines []*line, told map[string]*supervised, lag func(l *line, stream, durable string)) []*line {
+	for name, s := range told {
+		i := slices.IndexFunc(lines, func(l *line) bool { return l.Name == name })
+		if i < 0 {
+			l := &line{Name: name, Hosts: []string{}, Releases: []string{}}
+			if s.durable != "" {
+				lag(l, s.stream, s.durable)
+			}
+			lines, i = append(lines, l), len(lines)
+		}
+		lines[i].Wanted, lines[i].Starts, lines[i].Ends = &s.Wanted, &s.Starts, s.Problem
+	}
+	return lines
+}
