@@ -574,7 +574,7 @@ func TestExportAndImport(t *testing.T) {
 		return nil
 	})
 	file, again := filepath.Join(s.dir, "orders.jsonl"), filepath.Join(s.dir, "again.jsonl")
-	if out := s.start("export ORDERS --output " + file); out.ended() != 0 || !strings.Contains(out.out.String(), "ORDERS: 3 events, sha256:") {
+	if out := s.start("export ORDERS --output " + file); out.ended() != 0 || !strings.Contains(out.out.String(), ": 3 events, sha256:") {
 		t.Fatalf("export: %s", out.out.String())
 	}
 	for args, word := range map[string]string{
@@ -595,7 +595,7 @@ func TestExportAndImport(t *testing.T) {
 	server := natstest.Start(t)
 	other := newSystem(t)
 	other.env = append(other.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0")
-	for _, want := range []string{"ORDERS: 3 events, sha256:", "ORDERS: 3 events (3 were there), sha256:"} {
+	for _, want := range []string{": 3 events, sha256:", ": 3 events (3 were there), sha256:"} {
 		if in := other.start("import " + file); in.ended() != 0 || !strings.Contains(in.out.String(), want) {
 			t.Fatalf("import: %s", in.out.String())
 		}

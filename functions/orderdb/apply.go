@@ -40,6 +40,9 @@ type gap struct {
 // function.ErrUnavailable when the database is away, the log's, the context's.
 // Nothing of the batch is applied then.
 func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Message) error {
+	if err := db.sameHistory(ctx, log); err != nil {
+		return err
+	}
 	events := map[string][]function.Message{}
 	for _, e := range batch {
 		events[e.Aggregate] = append(events[e.Aggregate], e)
@@ -66,6 +69,43 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 		errs = append(errs, fmt.Errorf("apply to order %q: version %d came, and the log has no %d", id, g.came, g.from))
 	}
 	return errors.Join(errs...)
+}
+
+// sameHistory looks once whether the newest order of the table is in the log, at
+// the place where it was: a copy of another moment, or of another event store,
+// would answer for orders that nobody placed.
+func (db *DB) sameHistory(ctx context.Context, log function.Log) error {
+	if db.known.Load() {
+		return nil
+	}
+	var id string
+	var placed uint64
+	err := db.read.QueryRowContext(ctx, "SELECT order_id, placed FROM orders ORDER BY placed DESC LIMIT 1").Scan(&id, &placed)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		db.known.Store(true)
+		return nil
+	case err != nil:
+		return failed("read newest order", err)
+	}
+	for e, err := range log.ReadAggregate(ctx, id, 1) {
+		if err != nil {
+			return fmt.Errorf("read newest order %q: %w", id, err)
+		}
+		if e.Position == placed {
+			db.known.Store(true)
+			return nil
+		}
+		break
+	}
+	return foreign("read newest order "+id, errors.New("it is not in the event store at that place"))
+}
+
+// foreign says that the table was made of other events. It is the operator's to
+// mend, and no event's fault: they wait.
+func foreign(what string, why error) error {
+	return fmt.Errorf("%s: %w: the read model was made from another event store, or from another moment of this one:"+
+		" set ORDERS_DB to the one that belongs to it, or to an empty one: %w", what, function.ErrUnavailable, why)
 }
 
 // takenTries is how often a batch is applied before it is believed that a
@@ -129,6 +169,9 @@ func (r *row) advance(events []function.Message) (*gap, error) {
 	slices.SortFunc(events, func(a, b function.Message) int { return cmp.Compare(a.Version, b.Version) })
 	for _, e := range events {
 		next := r.order.Version + 1
+		if e.Version == 1 && r.stored > 0 && r.placed != e.Position {
+			return nil, foreign("apply to order "+e.Aggregate, fmt.Errorf("it was placed at position %d, and is at %d", r.placed, e.Position))
+		}
 		if e.Version < next {
 			continue
 		}
@@ -187,10 +230,7 @@ func isTaken(err error) bool {
 // notStored is the error of a row, or of many.
 func notStored(what string, err error) error {
 	if isTaken(err) {
-		// Two event stores have been here. It is the operator's to mend, and no
-		// event's fault: they wait.
-		return fmt.Errorf("store %s: %w: its position is another order's: the read model was made from another event store;"+
-			" name its own database in ORDERS_DB: %w", what, function.ErrUnavailable, err)
+		return foreign("store "+what, err)
 	}
 	return failed("store "+what, err)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -21,6 +22,8 @@ type DB struct {
 
 	kind kind
 	get  *sql.Stmt // on the readers
+
+	known atomic.Bool // the events are those that the table was made of
 
 	tracer pgx.QueryTracer // told of every statement to Postgres, in tests
 }

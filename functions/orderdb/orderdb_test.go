@@ -318,6 +318,33 @@ func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) 
 	}
 }
 
+// TestAnotherMomentsReadModelIsNamed has orders in the table that the event
+// store no longer has, and one that it has at another place.
+func TestAnotherMomentsReadModelIsNamed(t *testing.T) { each(t, anotherMomentsReadModelIsNamed) }
+
+func anotherMomentsReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
+	h, _ := orders(t, 3)
+	url := empty(t)
+	if err := open(t, url).Apply(t.Context(), h, h); err != nil {
+		t.Fatal(err)
+	}
+	foreign := func(log, batch history) {
+		t.Helper()
+		err := open(t, url).Apply(t.Context(), log, batch)
+		if !errors.Is(err, function.ErrUnavailable) || !strings.Contains(err.Error(), "ORDERS_DB") {
+			t.Fatal(err)
+		}
+	}
+	older := h[:2] // the third order was never placed
+	foreign(older, older[:1])
+	if err := open(t, url).Apply(t.Context(), h, h[:1]); err != nil {
+		t.Fatal(err) // its own
+	}
+	again := h[0]
+	again.Position = 99
+	foreign(h, history{again})
+}
+
 func TestReadersCantWrite(t *testing.T) { each(t, readersCantWrite) }
 
 func readersCantWrite(t *testing.T, empty func(testing.TB) string) {

@@ -125,6 +125,9 @@ func (c *command) Run(ctx context.Context, client *app.Client) (err error) {
 		}
 		return errors.New("interrupted: nothing was proven")
 	}
+	if own && report == nil {
+		_ = os.Remove(dir) // only if nothing is in it
+	}
 	good := err == nil && len(report.violations()) == 0
 	if own && good {
 		err = os.RemoveAll(dir)

@@ -153,7 +153,11 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		p.onStop(func(context.Context) error { return client.Close() })
 		return nil
 	}
+	slow := time.AfterFunc(sayWaiting/2, func() {
+		p.log.Warn("still opening the event store", "EVENTSTORE_DB", redacted(p.settings.EventStoreDB))
+	})
 	backend, alone, err := openBackend(ctx, p.settings.EventStoreDB)
+	slow.Stop()
 	if err != nil {
 		return fmt.Errorf("EVENTSTORE_DB: %w", err)
 	}

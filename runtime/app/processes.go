@@ -161,7 +161,10 @@ func addSupervised(lines []*line, told map[string]*supervised, lag func(l *line,
 			}
 			lines, i = append(lines, l), len(lines)
 		}
-		lines[i].Wanted, lines[i].Starts, lines[i].Ends = &s.Wanted, &s.Starts, s.Problem
+		lines[i].Wanted, lines[i].Starts = &s.Wanted, &s.Starts
+		if s.Problem != "" {
+			lines[i].Problems = append(lines[i].Problems, "ends as soon as it begins: "+s.Problem+"; its log says why")
+		}
 	}
 	return lines
 }

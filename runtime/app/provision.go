@@ -55,7 +55,8 @@ func (c provisionCommand) Run(ctx context.Context, s *session, client *Client) e
 
 // awaitStreams waits until the event store has made every stream.
 func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetstream.JetStream) (map[string]jetstream.Stream, error) {
-	end := time.Now().Add(c.Wait)
+	began, told := time.Now(), false
+	end := began.Add(c.Wait)
 	streams := map[string]jetstream.Stream{}
 	for _, name := range append(s.program.streams(), deadletter.Stream) {
 		for {
@@ -66,6 +67,10 @@ func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetst
 				streams[name] = stream
 				fmt.Fprintf(s.stdout, "stream %s: there\n", name)
 				break
+			}
+			if !told && time.Since(began) > sayWaiting/2 {
+				told = true
+				fmt.Fprintf(s.stdout, "stream %s: waiting for the event store, which makes it: %s run %s\n", name, commandName(), EventStore)
 			}
 			if time.Now().After(end) {
 				return nil, fmt.Errorf("%w: the event store makes it, and did not within %v; is it running, with: %s run %s",

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/waybill-go/waybill/eventstore/transfer"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 )
 
 type exportCommand struct {
@@ -31,6 +34,9 @@ func (c exportCommand) Run(ctx context.Context, s *session) error {
 		return fmt.Errorf("EVENTSTORE_DB: %w", err)
 	}
 	defer func() { _ = from.Close() }() // it was only read
+	if err := c.known(ctx, s, from); err != nil {
+		return err
+	}
 	done, err := c.export(ctx, s, from)
 	if ctx.Err() != nil {
 		return fmt.Errorf("export %s: interrupted; the file is not whole", c.Stream)
@@ -38,8 +44,19 @@ func (c exportCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("export %s: %w", c.Stream, err)
 	}
-	fmt.Fprintf(s.stderr, "%s: %d events, %s\n", done.Stream, done.Events, done.Checksum)
+	fmt.Fprintf(s.stderr, "%s of %s: %d events, %s\n", done.Stream, redacted(s.settings.EventStoreDB), done.Events, done.Checksum)
 	return nil
+}
+
+// known refuses a stream without events that the program has no use for: it is
+// misspelt, or the database is another.
+func (c exportCommand) known(ctx context.Context, s *session, from transfer.Source) error {
+	head, err := from.Head(ctx, c.Stream)
+	streams := append(s.program.streams(), deadletter.Stream)
+	if err != nil || head > 0 || slices.Contains(streams, c.Stream) {
+		return err
+	}
+	return fmt.Errorf("export %s: there is no such stream in %s; the program's are %s", c.Stream, redacted(s.settings.EventStoreDB), strings.Join(streams, ", "))
 }
 
 // export writes to standard output, or to a new file, which is on disk then;
@@ -103,7 +120,7 @@ func (c importCommand) Run(ctx context.Context, s *session) error {
 	if n := done.Events - done.Stored; n > 0 {
 		before = fmt.Sprintf(" (%d were there)", n)
 	}
-	fmt.Fprintf(s.stdout, "%s: %d events%s, %s\n", done.Stream, done.Events, before, done.Checksum)
+	fmt.Fprintf(s.stdout, "%s of %s: %d events%s, %s\n", done.Stream, redacted(s.settings.EventStoreDB), done.Events, before, done.Checksum)
 	return nil
 }
 

@@ -120,6 +120,12 @@ func (e *Endpoint) Report(f func() (done int, problem string)) {
 	e.report = f
 }
 
+// Health is what a consumer's stats carry: what keeps it from its events, empty
+// if nothing does.
+type Health struct {
+	Problem string `json:"problem,omitempty"`
+}
+
 // Data has the endpoint's stats carry a value of its own, as JSON.
 func (e *Endpoint) Data(f func() any) {
 	e.mu.Lock()

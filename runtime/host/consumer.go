@@ -57,6 +57,8 @@ type consumer struct {
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it
+	waits int           // deliveries in hand that wait for what is away
+	why   string        // what that is
 }
 
 // dispatcher hands deliveries to a handler.
@@ -91,6 +93,8 @@ func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, d
 		state: errors.New("starting"),
 		fails: newFailures(js, h.f.Name+"."+stream), began: newFailures(js, h.f.Name+"."+stream+".began"),
 	}
+	c.since = time.Now()
+	stats.Data(func() any { return discovery.Health{Problem: c.problem()} })
 	c.pull, c.endPull = context.WithCancel(context.Background())
 	c.door = door(c)
 	c.loops.Go(c.run)
@@ -132,9 +136,9 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return b
 }
 
-// patience is how long a stream may be away before the log says so: at a start
+// quietFor is how long a stream may be away before the log says so: at a start
 // it is made at the same time.
-const patience = time.Second
+const quietFor = time.Second
 
 // became notes why nothing is pulled, and logs it once when it lasts.
 func (c *consumer) became(err error) {
@@ -150,11 +154,37 @@ func (c *consumer) became(err error) {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
-	if time.Since(c.since) > patience && c.told != err.Error() {
+	if time.Since(c.since) > quietFor && c.told != err.Error() {
 		c.told = err.Error()
 		c.log.Warn("not consuming", "subject", c.subject, "durable", c.h.f.Name, "error", err)
 	}
 	c.state = err
+}
+
+// problem says what keeps the function from its events, once that lasts.
+func (c *consumer) problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state != nil && time.Since(c.since) > quietFor:
+		return c.state.Error()
+	case c.waits > 0:
+		return fmt.Sprintf("%d in hand wait: %s", c.waits, c.why)
+	default:
+		return ""
+	}
+}
+
+// waiting notes one more delivery that waits; the answer takes it back.
+func (c *consumer) waiting(why error) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits, c.why = c.waits+1, why.Error()
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waits--
+	}
 }
 
 func (c *consumer) ready() error {

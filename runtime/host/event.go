@@ -72,7 +72,7 @@ func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every j
 // it is the event store, for long, the events are given back once, for a
 // process that can reach it, and none is pulled here until this one can.
 func (c *consumer) untilStored(d *delivery, handle func() error) {
-	wait, asked := newBackoff(), time.Now()
+	wait, asked, held := newBackoff(), time.Now(), false
 	for {
 		var err error
 		if c.suspects(d) {
@@ -85,6 +85,10 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			return
 		}
 		c.log.Warn("event waits in hand", "position", d.sequence, "error", err)
+		if !held {
+			held = true
+			defer c.waiting(err)()
+		}
 		if time.Since(asked) > c.h.opts.Patience {
 			if asked = time.Now(); c.reachStore() != nil {
 				select {

@@ -53,6 +53,8 @@ SELECT body FROM orders WHERE order_id = $1;
 
 SELECT max(version_id) FROM orders_schema;
 
+SELECT order_id, placed FROM orders ORDER BY placed DESC LIMIT 1;
+
 SELECT order_id, placed, version, body FROM orders WHERE order_id = ANY($1);
 
 SELECT placed, body FROM orders WHERE placed < $1 AND customer_id = $2 AND status = $3 ORDER BY placed DESC LIMIT 0+$4;
