@@ -11,6 +11,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/transfer"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 )
@@ -51,6 +52,9 @@ func (c exportCommand) Run(ctx context.Context, s *session) error {
 // known refuses a stream without events that the program has no use for: it is
 // misspelt, or the database is another.
 func (c exportCommand) known(ctx context.Context, s *session, from transfer.Source) error {
+	if err := eventstore.CheckStream(c.Stream); err != nil {
+		return fmt.Errorf("export %s: %w", c.Stream, err)
+	}
 	head, err := from.Head(ctx, c.Stream)
 	streams := append(s.program.streams(), deadletter.Stream)
 	if err != nil || head > 0 || slices.Contains(streams, c.Stream) {
