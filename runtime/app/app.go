@@ -29,6 +29,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 )
 
 // EventStore is the name under which the event store runs and is found.
@@ -180,10 +181,6 @@ func (p Program) Run(ctx context.Context, args []string, getenv func(string) str
 
 // options of the command line.
 func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
-	names := []string{EventStore}
-	for _, f := range p.Functions {
-		names = append(names, f.Name)
-	}
 	options := []kong.Option{
 		kong.Name(p.Name), kong.Description(p.Description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
@@ -191,7 +188,7 @@ func (p Program) options(flags any, stdout, stderr io.Writer) []kong.Option {
 		kong.ExplicitGroups([]kong.Group{{
 			Key: "settings", Title: "Settings, for every command; each is an environment variable too:",
 		}}),
-		kong.Vars{"name": p.Name, "names": strings.Join(names, ", "), "release": p.Release, "version": p.Release},
+		kong.Vars{"name": p.Name, "names": strings.Join(p.names(), ", "), "release": p.Release, "version": p.Release},
 		kong.Embed(flags),
 	}
 	for _, c := range p.Commands {
@@ -242,26 +239,20 @@ func (p Program) resources(functions []function.Function) []function.Resource {
 	return all
 }
 
-// streams are those that the functions read: they must be there before their
-// first event.
+// streams are those that the functions read, and that of dead letters: they must
+// be there before their first event.
 func (p Program) streams() []string {
 	var all []string
 	for _, f := range p.Functions {
-		for _, d := range f.Doors {
-			stream := ""
-			switch d := d.(type) {
-			case *function.Event:
-				stream = d.Stream
-			case *function.Projection:
-				stream = d.Stream
-			}
-			if stream != "" && !slices.Contains(all, stream) {
-				all = append(all, stream)
-			}
+		if d, ok := host.DurableOf(f); ok && !slices.Contains(all, d.Stream) {
+			all = append(all, d.Stream)
 		}
 	}
-	return all
+	return append(all, deadletter.Stream)
 }
+
+// names are what run takes: the event store and the functions.
+func (p Program) names() []string { return append([]string{EventStore}, names(p.Functions)...) }
 
 // deadlines are how long each function may take for a message.
 func (p Program) deadlines() map[string]time.Duration {

@@ -75,20 +75,12 @@ func (c runCommand) Run(ctx context.Context, s *session) error {
 		case name == EventStore:
 			store = true
 		case i < 0:
-			return fmt.Errorf("run %q: there is no such function; there are %s", name, strings.Join(s.names(), ", "))
+			return fmt.Errorf("run %q: there is no such function; there are %s", name, strings.Join(s.program.names(), ", "))
 		case !slices.ContainsFunc(functions, func(f function.Function) bool { return f.Name == name }):
 			functions = append(functions, s.program.Functions[i])
 		}
 	}
 	return s.run(ctx, work{functions: functions, store: store})
-}
-
-func (s *session) names() []string {
-	names := []string{EventStore}
-	for _, f := range s.program.Functions {
-		names = append(names, f.Name)
-	}
-	return names
 }
 
 // run starts the parts in the order of their need, waits for ctx, and stops

@@ -20,10 +20,7 @@ const (
 
 // keyNames are all that have a key of their own.
 func (p Program) keyNames() []string {
-	all := []string{EventStore}
-	for _, f := range p.Functions {
-		all = append(all, f.Name)
-	}
+	all := p.names()
 	for _, more := range []string{adminKey, clientKey} {
 		if !slices.Contains(all, more) {
 			all = append(all, more)

@@ -176,7 +176,7 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 		return nil, err
 	}
 	r, err := relay.New(backend, p.nc, relay.Options{
-		Streams: append(p.program.streams(), deadletter.Stream),
+		Streams: p.program.streams(),
 		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
 		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -58,7 +57,7 @@ func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetst
 	began, told := time.Now(), false
 	end := began.Add(c.Wait)
 	streams := map[string]jetstream.Stream{}
-	for _, name := range append(s.program.streams(), deadletter.Stream) {
+	for _, name := range s.program.streams() {
 		for {
 			try, cancel := context.WithTimeout(ctx, provisionTimeout)
 			stream, err := host.FindStream(try, js, name)

@@ -34,16 +34,16 @@ const (
 // consumer pulls from the function's durable for as long as the host lives,
 // and finds it again, or makes it anew, whenever it is gone.
 type consumer struct {
-	h       *Host
-	log     *slog.Logger
-	js      jetstream.JetStream
-	durable Durable
-	stream  string
-	subject string
-	stats   *discovery.Endpoint
-	door    dispatcher
-	fails   *failures
-	began   *failures // of suspects
+	h        *Host
+	log      *slog.Logger
+	js       jetstream.JetStream
+	durable  Durable
+	stream   string
+	subject  string
+	stats    *discovery.Endpoint
+	door     dispatcher
+	failures *counter
+	begun    *counter // of suspects
 
 	pull    context.Context //nolint:containedctx // ends when the drain begins
 	endPull context.CancelFunc
@@ -90,8 +90,8 @@ func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, d
 		h: h, js: js, durable: durable, stream: stream, subject: durable.Config.FilterSubject, stats: stats,
 		log:  h.log.With("stream", stream),
 		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan struct{}, 1),
-		state: errors.New("starting"),
-		fails: newFailures(js, h.f.Name+"."+stream), began: newFailures(js, h.f.Name+"."+stream+".began"),
+		state:    errors.New("starting"),
+		failures: newCounter(js, h.f.Name+"."+stream), begun: newCounter(js, h.f.Name+"."+stream+".began"),
 	}
 	c.since = time.Now()
 	stats.Data(func() any { return discovery.Health{Problem: c.problem()} })

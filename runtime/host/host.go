@@ -4,9 +4,10 @@
 //	request.go   a request: queue group, keyed, answered or refused
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  pulls from it, and keeps the leases
-//	event.go     one event: handled, and its fate
-//	failures.go  how often an event has failed
+//	event.go     one event at a time of an aggregate, many at once
 //	batch.go     events in batches, for projections
+//	settle.go    what becomes of an event: its fate
+//	counter.go   how often an event failed, or was begun
 //	replay.go    one event again, that had become a dead letter
 //	keyed.go     so many at once, never two of one aggregate
 package host

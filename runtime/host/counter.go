@@ -29,7 +29,8 @@ func FailuresBucket(replicas int) jetstream.KeyValueConfig {
 	}
 }
 
-type failures struct {
+// counter counts by sequence.
+type counter struct {
 	js     jetstream.JetStream
 	prefix string
 
@@ -41,66 +42,66 @@ type failures struct {
 // maxLocal bounds what is counted in this process.
 const maxLocal = 10_000
 
-// newFailures counts under a name of dot-separated parts.
-func newFailures(js jetstream.JetStream, name string) *failures {
-	return &failures{js: js, prefix: name + "."}
+// newCounter counts under a name of dot-separated parts.
+func newCounter(js jetstream.JetStream, name string) *counter {
+	return &counter{js: js, prefix: name + "."}
 }
 
-func (f *failures) bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.kv != nil {
-		return f.kv, nil
+func (c *counter) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kv != nil {
+		return c.kv, nil
 	}
-	kv, err := f.js.KeyValue(ctx, failuresBucket)
+	kv, err := c.js.KeyValue(ctx, failuresBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = f.js.CreateOrUpdateKeyValue(ctx, FailuresBucket(1))
+		kv, err = c.js.CreateOrUpdateKeyValue(ctx, FailuresBucket(1))
 	}
 	if err != nil {
 		return nil, err
 	}
-	f.kv = kv
+	c.kv = kv
 	return kv, nil
 }
 
 // add counts one failure of a message, and answers how many that makes; with an
 // error, how many this process knows of. One process at a time has the message
 // in hand, so there is no one to race with.
-func (f *failures) add(ctx context.Context, sequence uint64) (int, error) {
+func (c *counter) add(ctx context.Context, sequence uint64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	n, err := f.count(ctx, sequence)
+	n, err := c.count(ctx, sequence)
 	if err != nil {
 		// The bucket went with its server's storage: look for it anew.
-		f.mu.Lock()
-		f.kv = nil
-		f.mu.Unlock()
-		n, err = f.count(ctx, sequence)
+		c.mu.Lock()
+		c.kv = nil
+		c.mu.Unlock()
+		n, err = c.count(ctx, sequence)
 	}
 	if err != nil {
-		return f.addLocal(sequence), fmt.Errorf("count %s%d in %s: %w", f.prefix, sequence, failuresBucket, err)
+		return c.addLocal(sequence), fmt.Errorf("count %s%d in %s: %w", c.prefix, sequence, failuresBucket, err)
 	}
 	return n, nil
 }
 
 // addLocal counts where nobody else sees it.
-func (f *failures) addLocal(sequence uint64) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.local == nil || len(f.local) >= maxLocal {
-		f.local = map[uint64]int{}
+func (c *counter) addLocal(sequence uint64) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.local == nil || len(c.local) >= maxLocal {
+		c.local = map[uint64]int{}
 	}
-	f.local[sequence]++
-	return f.local[sequence]
+	c.local[sequence]++
+	return c.local[sequence]
 }
 
-func (f *failures) count(ctx context.Context, sequence uint64) (int, error) {
-	kv, err := f.bucket(ctx)
+func (c *counter) count(ctx context.Context, sequence uint64) (int, error) {
+	kv, err := c.bucket(ctx)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
-	entry, err := kv.Get(ctx, f.key(sequence))
+	entry, err := kv.Get(ctx, c.key(sequence))
 	switch {
 	case err == nil:
 		if n, err = strconv.Atoi(string(entry.Value())); err != nil {
@@ -110,22 +111,22 @@ func (f *failures) count(ctx context.Context, sequence uint64) (int, error) {
 		return 0, err
 	}
 	n++
-	if _, err := kv.Put(ctx, f.key(sequence), []byte(strconv.Itoa(n))); err != nil {
+	if _, err := kv.Put(ctx, c.key(sequence), []byte(strconv.Itoa(n))); err != nil {
 		return 0, err
 	}
 	return n, nil
 }
 
 // forget drops the count of a message that is done with.
-func (f *failures) forget(ctx context.Context, sequence uint64) {
+func (c *counter) forget(ctx context.Context, sequence uint64) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	if kv, err := f.bucket(ctx); err == nil {
+	if kv, err := c.bucket(ctx); err == nil {
 		// What is left behind goes with its age.
-		_ = kv.Purge(ctx, f.key(sequence))
+		_ = kv.Purge(ctx, c.key(sequence))
 	}
 }
 
-func (f *failures) key(sequence uint64) string {
-	return f.prefix + strconv.FormatUint(sequence, 10)
+func (c *counter) key(sequence uint64) string {
+	return c.prefix + strconv.FormatUint(sequence, 10)
 }

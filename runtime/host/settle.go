@@ -1,0 +1,202 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/internal/crash"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// suspected is how many deliveries, for each allowed attempt, make a message
+// suspect of ending the process that handles it. It may be a neighbour of the
+// one that does.
+const suspected = 2
+
+var errCrashLoop = errors.New("the process ends whenever it handles this")
+
+// untilStored runs the handler and settles its outcome. While something that it
+// needs is away the delivery stays in hand, its lease extended: nothing is
+// counted against it, and nothing more is pulled than there is room for. When
+// it is the event store, for long, the events are given back once, for a
+// process that can reach it, and none is pulled here until this one can.
+func (c *consumer) untilStored(d *delivery, handle func() error) {
+	wait, asked, held := newBackoff(), time.Now(), false
+	for {
+		var err error
+		if c.suspects(d) {
+			err = c.handleAlone(d, handle)
+		} else {
+			err = c.beside(handle)
+		}
+		if function.FateOf(err, c.h.work.Err() != nil) != function.Held {
+			c.settle(d, err)
+			return
+		}
+		c.log.Warn("event waits in hand", "position", d.sequence, "error", err)
+		if !held {
+			held = true
+			defer c.waiting(err)()
+		}
+		if time.Since(asked) > c.h.opts.Patience {
+			if asked = time.Now(); c.reachStore() != nil {
+				select {
+				case c.cut <- struct{}{}:
+				default:
+				}
+				c.giveBack(d)
+				return
+			}
+		}
+		if !c.pause(wait.NextBackOff()) {
+			c.giveBack(d)
+			return
+		}
+	}
+}
+
+// suspects tells whether the message may be one that ends the process.
+func (c *consumer) suspects(d *delivery) bool {
+	return d.deliveries > uint64(suspected*c.h.f.Attempts) //nolint:gosec // small and positive
+}
+
+// beside handles something that others may be handled beside.
+func (c *consumer) beside(handle func() error) error {
+	c.alone.RLock()
+	defer c.alone.RUnlock()
+	return handle()
+}
+
+// handleAlone handles a suspect while nothing else of this function is handled,
+// and notes that it began before it does: what ends the process is found by what
+// began and never ended, and its neighbours are not taken for it. One that can't
+// be noted comes again later.
+func (c *consumer) handleAlone(d *delivery, handle func() error) error {
+	c.alone.Lock()
+	defer c.alone.Unlock()
+	if c.stopping() {
+		return fmt.Errorf("%w: stopping", function.ErrUnavailable) // to be given back
+	}
+	n, err := c.begun.add(c.h.work, d.sequence)
+	if err != nil {
+		return err
+	}
+	if n > c.h.f.Attempts {
+		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
+	}
+	defer c.begun.forget(context.WithoutCancel(c.h.work), d.sequence)
+	return handle()
+}
+
+// pause waits, or answers false when the drain begins.
+func (c *consumer) pause(d time.Duration) bool {
+	select {
+	case <-c.pull.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// settle does with a delivery what its handler's error asks for.
+func (c *consumer) settle(d *delivery, err error) {
+	failure := ""
+	if err != nil {
+		failure = headerText(err.Error())
+	}
+	c.stats.Done(time.Since(d.began), failure)
+	if errors.Is(err, errCrashLoop) {
+		c.bury(d, deadletter.ReasonCrashLoop, err, 0)
+		return
+	}
+	switch fate := function.FateOf(err, c.h.work.Err() != nil); fate {
+	case function.Handled:
+		c.ack(d)
+	case function.Buried:
+		reason := deadletter.ReasonRejected
+		if errors.Is(err, function.ErrDecode) {
+			reason = deadletter.ReasonDecode
+		}
+		c.bury(d, reason, err, 0)
+	case function.GivenBack:
+		c.giveBack(d)
+	case function.Yielded, function.Held:
+		c.nak(d, function.Jitter(c.h.f.Backoff))
+	case function.Failed:
+		c.failed(d, err)
+	}
+}
+
+// failed counts the failure, and buries the message at the last attempt.
+func (c *consumer) failed(d *delivery, cause error) {
+	n, err := c.failures.add(c.h.work, d.sequence)
+	if err != nil {
+		c.log.Warn("failure is counted by this process alone", "position", d.sequence, "error", err)
+	}
+	if n >= c.h.f.Attempts {
+		c.bury(d, deadletter.ReasonAttempts, cause, n)
+		return
+	}
+	wait := c.h.f.Wait(n)
+	c.log.Warn("event failed; comes again", "position", d.sequence, "event_id", d.event.ID,
+		"attempt", n, "wait", wait, "error", cause)
+	c.nak(d, wait)
+}
+
+// bury appends the dead letter, then acknowledges: in this order, so that a
+// crash between the two buries again, which appends nothing.
+func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
+	letter := deadletter.Letter{
+		Function: c.h.f.Name, Reason: reason, Error: cause.Error(), Attempts: attempts, Deliveries: d.deliveries,
+		Stream: c.stream, Subject: d.msg.Subject(), Sequence: d.sequence,
+		Header: d.msg.Headers(), Data: d.msg.Data(),
+		Event: d.event.ID, CorrelationID: d.event.CorrelationID,
+	}
+	wait := newBackoff()
+	for {
+		ctx, cancel := context.WithTimeout(c.h.work, c.h.f.Deadline)
+		err := deadletter.Bury(ctx, c.h.opts.Store, letter)
+		cancel()
+		if err == nil {
+			c.log.Error("event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
+				"dead_letter", deadletter.ID(c.h.f.Name, c.stream, d.sequence))
+			c.failures.forget(c.h.work, d.sequence)
+			if reason == deadletter.ReasonCrashLoop {
+				c.begun.forget(c.h.work, d.sequence)
+			}
+			c.ack(d)
+			return
+		}
+		c.log.Warn("dead letter waits in hand", "position", d.sequence, "error", err)
+		if !c.pause(wait.NextBackOff()) {
+			c.giveBack(d)
+			return
+		}
+	}
+}
+
+func (c *consumer) ack(d *delivery) {
+	crash.At(crash.BeforeAck)
+	c.done(d, "acknowledge", d.msg.Ack())
+}
+
+// giveBack lets another process have it at once.
+func (c *consumer) giveBack(d *delivery) { c.done(d, "give back", d.msg.Nak()) }
+
+func (c *consumer) nak(d *delivery, wait time.Duration) {
+	c.done(d, "put off", d.msg.NakWithDelay(wait))
+}
+
+// done lets go. When the server can't be told the message comes again, and
+// finds what it decided in the store.
+func (c *consumer) done(d *delivery, what string, err error) {
+	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		c.log.Warn(fmt.Sprintf("could not %s", what), "position", d.sequence, "error", err)
+	}
+	c.letGo(d)
+}
