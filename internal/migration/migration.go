@@ -70,7 +70,11 @@ func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, patien
 		if err == nil {
 			return nil
 		}
-		if !passes(err) || time.Since(began) > patience {
+		limit := patience
+		if errors.As(err, new(*pgconn.PgError)) {
+			limit = max(limit, lockWait) // it is there; another may have had the lock for most of the time
+		}
+		if !passes(err) || time.Since(began) > limit {
 			return fmt.Errorf("migrate: %w", err)
 		}
 		select {
@@ -80,6 +84,9 @@ func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, patien
 		}
 	}
 }
+
+// lockWait is how long a process that was killed may leave the lock behind.
+const lockWait = time.Minute
 
 // Folder is a folder of embedded files.
 func Folder(files embed.FS, name string) fs.FS {
