@@ -71,7 +71,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 			return nil, err
 		}
 		p := f.process(fmt.Sprintf("eventstore-%d", i+1), storePoints, append(common, "GRPC_LISTEN="+address), "run", "eventstore")
-		p.longest = time.Duration(t.stores) * 1700 * time.Millisecond // they are fewer
+		p.longest = time.Duration(t.stores) * 1500 * time.Millisecond // they are fewer
 		f.stores = append(f.stores, p)
 	}
 	for _, one := range []struct {

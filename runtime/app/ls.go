@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/runtime/deadletter"
@@ -21,7 +23,8 @@ import (
 )
 
 type lsCommand struct {
-	JSON bool `help:"Print JSON." name:"json"`
+	JSON  bool `help:"Print JSON." name:"json"`
+	Watch bool `help:"Print it again every two seconds, until Ctrl-C."`
 }
 
 // Help is shown by ls --help.
@@ -56,12 +59,43 @@ type line struct {
 	consumes bool
 }
 
+const (
+	watchEvery  = 2 * time.Second
+	clearScreen = "\x1b[H\x1b[2J"
+)
+
 // Run prints what runs.
 func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 	nc, err := client.NATS(ctx)
 	if err != nil {
 		return err
 	}
+	for {
+		var out bytes.Buffer
+		err := c.list(ctx, s, nc, &out)
+		if !c.Watch {
+			_, printed := out.WriteTo(s.stdout)
+			return errors.Join(err, printed)
+		}
+		if err != nil {
+			fmt.Fprintf(&out, "\n%v\n", err)
+		}
+		if !c.JSON {
+			fmt.Fprint(s.stdout, clearScreen)
+		}
+		if _, err := out.WriteTo(s.stdout); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// list writes what runs; the error says that events do not move.
+func (c lsCommand) list(ctx context.Context, s *session, nc *nats.Conn, out io.Writer) error {
 	instances, err := discovery.Find(ctx, nc, "")
 	if err != nil {
 		return err
@@ -75,11 +109,11 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 		lines = countLetters(lines, letters.Open)
 	}
 	if c.JSON {
-		e := json.NewEncoder(s.stdout)
+		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		err = e.Encode(lines)
 	} else {
-		err = printLines(s.stdout, lines)
+		err = printLines(out, lines)
 	}
 	if err == nil && slices.ContainsFunc(lines, func(l *line) bool { return len(l.Problems) > 0 }) {
 		err = errors.New("events do not move")

@@ -315,6 +315,32 @@ func TestRequestsRunAtOnceAndDrain(t *testing.T) {
 	}
 }
 
+// TestWhoWaitedTooLongIsNotBegun: the second of one aggregate waits longer than
+// it may take.
+func TestWhoWaitedTooLongIsNotBegun(t *testing.T) {
+	w := newWorld(t)
+	var begun atomic.Int32
+	slow := func(_ context.Context, _ counter, _ addRequest) ([]event, error) {
+		begun.Add(1)
+		time.Sleep(300 * time.Millisecond) // a handler that does not look at its context
+		return nil, nil
+	}
+	w.start(function.Function{
+		Name: "slow", Deadline: 100 * time.Millisecond,
+		Doors: []function.Door{function.Command("slow.do", slow), function.Create("slow.open", open)},
+	})
+	w.request("slow.open", `{"id":"a"}`)
+	var wg sync.WaitGroup
+	codes := make(chan string, 2)
+	for range 2 {
+		wg.Go(func() { codes <- w.request("slow.do", `{"id":"a"}`).Header.Get(micro.ErrorCodeHeader) })
+	}
+	wg.Wait()
+	if got := <-codes + " " + <-codes; begun.Load() != 1 || !strings.Contains(got, "429") {
+		t.Fatalf("%d were begun, answered %q", begun.Load(), got)
+	}
+}
+
 func TestEventsAreHandledOnce(t *testing.T) {
 	w := newWorld(t)
 	const n = 300

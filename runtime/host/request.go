@@ -62,6 +62,12 @@ func (r *requestDoor) take(m *nats.Msg) {
 		return
 	}
 	ok := r.jobs.add(prepared.Aggregate, func() {
+		if waited := time.Since(began); waited > r.h.f.Deadline { // nobody waits for the answer any more
+			r.answer(m, began, nil, &function.Refusal{
+				Code: function.CodeOverloaded, Reason: fmt.Sprintf("waited %v for its turn, and was not begun; try again later", waited.Round(time.Millisecond)),
+			})
+			return
+		}
 		reply, err := r.run(m, prepared)
 		r.answer(m, began, reply, err)
 	})
