@@ -320,25 +320,36 @@ func TestRequestsRunAtOnceAndDrain(t *testing.T) {
 func TestWhoWaitedTooLongIsNotBegun(t *testing.T) {
 	w := newWorld(t)
 	var begun atomic.Int32
-	slow := func(_ context.Context, _ counter, _ addRequest) ([]event, error) {
+	release := make(chan struct{})
+	slow := func(context.Context, counter, addRequest) ([]event, error) { // a handler that does not look at its context
 		begun.Add(1)
-		time.Sleep(300 * time.Millisecond) // a handler that does not look at its context
+		<-release
 		return nil, nil
 	}
 	w.start(function.Function{
-		Name: "slow", Deadline: 100 * time.Millisecond,
+		Name: "slow", Deadline: 50 * time.Millisecond,
 		Doors: []function.Door{function.Command("slow.do", slow), function.Create("slow.open", open)},
 	})
 	w.request("slow.open", `{"id":"a"}`)
-	var wg sync.WaitGroup
-	codes := make(chan string, 2)
-	for range 2 {
-		wg.Go(func() { codes <- w.request("slow.do", `{"id":"a"}`).Header.Get(micro.ErrorCodeHeader) })
+	ask := func() <-chan string {
+		code := make(chan string, 1)
+		go func() { code <- w.request("slow.do", `{"id":"a"}`).Header.Get(micro.ErrorCodeHeader) }()
+		return code
 	}
-	wg.Wait()
-	if got := <-codes + " " + <-codes; begun.Load() != 1 || !strings.Contains(got, "429") {
+	first := ask()
+	w.eventually("begin the first", func() error {
+		if begun.Load() == 0 {
+			return errors.New("it was not begun")
+		}
+		return nil
+	})
+	second := ask()
+	time.Sleep(time.Second) // many times what it may wait
+	close(release)
+	if got := <-second; begun.Load() != 1 || got != "429" {
 		t.Fatalf("%d were begun, answered %q", begun.Load(), got)
 	}
+	<-first
 }
 
 func TestEventsAreHandledOnce(t *testing.T) {
