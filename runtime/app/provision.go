@@ -110,14 +110,13 @@ func (s *session) provisionBucket(ctx context.Context, js jetstream.JetStream, c
 func (s *session) provisionDurable(ctx context.Context, d host.Durable, stream jetstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
 	defer cancel()
-	state := "there"
-	found, err := d.Find(ctx, stream)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		state = "made"
-		found, err = d.Make(ctx, stream)
-	}
+	found, made, err := d.Ensure(ctx, stream)
 	if err != nil {
 		return err
+	}
+	state := "there"
+	if made {
+		state = "made"
 	}
 	if differs := d.Differences(found.CachedInfo().Config); len(differs) > 0 {
 		state = "there, and left as it is: " + strings.Join(differs, ", ")

@@ -207,13 +207,7 @@ func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := c.durable.Find(ctx, stream)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if found, err = c.durable.Make(ctx, stream); err != nil {
-			// A server that refuses does not answer: it looks like a timeout.
-			return nil, fmt.Errorf("%w; if this process has no right to make it: waybill provision", err)
-		}
-	}
+	found, _, err := c.durable.Ensure(ctx, stream)
 	return found, err
 }
 

@@ -62,12 +62,19 @@ func FindStream(ctx context.Context, js jetstream.JetStream, name string) (jetst
 	return stream, nil
 }
 
-// Find looks the durable up. One that is there is taken as it is: where it
+// Ensure finds the durable, or makes it; made says which.
+func (d Durable) Ensure(ctx context.Context, stream jetstream.Stream) (c jetstream.Consumer, made bool, err error) {
+	if c, err = d.find(ctx, stream); errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c, err = d.make(ctx, stream)
+		made = err == nil
+	}
+	return c, made, err
+}
+
+// find looks the durable up. One that is there is taken as it is: where it
 // starts can't be changed, and its settings may be those of a newer release.
 // Only its filter must be the function's.
-//
-// Errors: jetstream.ErrConsumerNotFound when it is not there.
-func (d Durable) Find(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
+func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
 	found, err := stream.Consumer(ctx, d.Config.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("find durable %s of %s: %w", d.Config.Durable, d.Stream, err)
@@ -79,8 +86,8 @@ func (d Durable) Find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	return found, nil
 }
 
-// Make makes the durable. When somebody was faster it finds that one.
-func (d Durable) Make(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
+// make makes the durable. When somebody was faster it finds that one.
+func (d Durable) make(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
 	cfg := d.Config
 	if cfg.DeliverPolicy == jetstream.DeliverNewPolicy {
 		// Said as a sequence it can be told later where it began.
@@ -88,10 +95,11 @@ func (d Durable) Make(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	}
 	made, err := stream.CreateConsumer(ctx, cfg)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
-		return d.Find(ctx, stream)
+		return d.find(ctx, stream)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make durable %s of %s: %w", d.Config.Durable, d.Stream, err)
+		// A server that refuses does not answer: it looks like a timeout.
+		return nil, fmt.Errorf("make durable %s of %s: %w; if this process has no right to make it: waybill provision", d.Config.Durable, d.Stream, err)
 	}
 	return made, nil
 }

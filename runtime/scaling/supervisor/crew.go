@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -102,10 +101,7 @@ func (c *crew) find(ctx context.Context) (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := c.durable.Find(ctx, stream)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return c.durable.Make(ctx, stream)
-	}
+	found, _, err := c.durable.Ensure(ctx, stream)
 	return found, err
 }
 
