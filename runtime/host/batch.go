@@ -96,6 +96,8 @@ func (b *batchDoor) handle(batch []*delivery) (err error) {
 	return b.door.Apply(ctx, b.log, events)
 }
 
-func (b *batchDoor) replay(d *delivery) error { return b.handle([]*delivery{d}) }
+func (b *batchDoor) replay(d *delivery) error {
+	return b.c.beside(func() error { return b.handle([]*delivery{d}) })
+}
 
 func (b *batchDoor) drain() { b.idle.Wait() }

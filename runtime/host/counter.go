@@ -119,6 +119,9 @@ func (c *counter) count(ctx context.Context, sequence uint64) (int, error) {
 
 // forget drops the count of a message that is done with.
 func (c *counter) forget(ctx context.Context, sequence uint64) {
+	c.mu.Lock()
+	delete(c.local, sequence)
+	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	if kv, err := c.bucket(ctx); err == nil {

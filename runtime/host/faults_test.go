@@ -75,11 +75,13 @@ func TestLostDurableOfAFunctionFromNow(t *testing.T) {
 // hanging is a store that does not answer in time.
 type hanging struct {
 	eventstore.Store
-	down atomic.Bool
+	down  atomic.Bool
+	calls atomic.Int32
 }
 
 func (h *hanging) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
 	if h.down.Load() && a.Stream == "COUNTERS" {
+		h.calls.Add(1)
 		<-ctx.Done()
 		return eventstore.Appended{}, fmt.Errorf("append: %w", ctx.Err())
 	}
@@ -99,7 +101,12 @@ func TestASlowStoreIsNoFailure(t *testing.T) {
 	}
 	t.Cleanup(func() { w.stop(h) })
 	w.append(5)
-	time.Sleep(time.Second) // many times what the attempts would take
+	w.eventually("try more often than there are attempts", func() error {
+		if n := store.calls.Load(); int(n) <= 5*f.Attempts*2 {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
 	store.down.Store(false)
 	w.isEventually(5)
 }
@@ -113,8 +120,12 @@ func (w *world) durable(name string) jetstream.Consumer {
 		w.t.Fatal(err)
 	}
 	var c jetstream.Consumer
-	w.eventually("make durable", func() (err error) {
-		c, err = js.CreateConsumer(w.t.Context(), "COUNTERS", jetstream.ConsumerConfig{
+	w.eventually("make durable", func() error {
+		stream, err := host.FindStream(w.t.Context(), js, "COUNTERS")
+		if err != nil {
+			return err
+		}
+		c, err = stream.CreateConsumer(w.t.Context(), jetstream.ConsumerConfig{
 			Durable: name, FilterSubject: "COUNTERS.opened", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, AckWait: 500 * time.Millisecond,
 		})
 		return err
@@ -126,25 +137,63 @@ func (w *world) durable(name string) jetstream.Consumer {
 func TestManyDeliveriesBuryNothing(t *testing.T) {
 	w := newWorld(t)
 	w.append(20)
-	c := w.durable("near")
+	w.suspect(w.durable("near"), 20)
+	w.start(step("near", countOnce))
+	w.isEventually(20)
+}
+
+// suspect raises the delivery counts of so many events, of no fault of theirs.
+func (w *world) suspect(c jetstream.Consumer, n int) {
+	w.t.Helper()
 	for range 50 {
-		batch, err := c.Fetch(20, jetstream.FetchMaxWait(time.Second))
+		batch, err := c.Fetch(n, jetstream.FetchMaxWait(time.Second))
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		for m := range batch.Messages() {
 			if err := m.Nak(); err != nil {
-				t.Fatal(err)
+				w.t.Fatal(err)
 			}
 		}
 	}
-	w.start(step("near", countOnce))
-	w.isEventually(20)
+}
+
+// TestWithoutTheBucketAllGoesOn: what fails is buried, what is suspect handled,
+// and nothing stands still while nobody can count in FAILURES.
+func TestWithoutTheBucketAllGoesOn(t *testing.T) {
+	w := newWorld(t)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Something else has the bucket's name.
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KV_FAILURES", Subjects: []string{"nobody"}}); err != nil {
+		t.Fatal(err)
+	}
+	c := w.durable("picky")
+	w.append(4)
+	w.suspect(c, 4)
+	f := step("picky", func(ctx context.Context, c counter, o opened) ([]event, error) {
+		if c.ID == "c0" || c.ID == "c1" {
+			return nil, errors.New("a bug")
+		}
+		return countOnce(ctx, c, o)
+	})
+	f.Concurrency, f.Attempts = 2, 2
+	w.start(f)
+	w.append2(4, 12)
+	w.eventually("handle ten, bury two", func() error {
+		if counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried); counted != 10 || buried != 2 {
+			return fmt.Errorf("%d counted, %d buried", counted, buried)
+		}
+		return nil
+	})
 }
 
 const (
 	childNATS  = "HOST_TEST_NATS"
 	childStore = "HOST_TEST_STORE"
+	childSlow  = "HOST_TEST_SLOW" // c0 takes its time, and so is under way when c7 ends the process
 )
 
 // child is a process of its own that ends when it handles the event of c7.
@@ -158,6 +207,9 @@ func child() error {
 		return err
 	}
 	f := step("poisoned", func(ctx context.Context, c counter, e opened) ([]event, error) {
+		if c.ID == "c0" && os.Getenv(childSlow) != "" {
+			time.Sleep(400 * time.Millisecond)
+		}
 		if c.ID == "c7" {
 			os.Exit(7)
 		}
@@ -176,6 +228,26 @@ func TestACrashLoopBuriesWhatCausesIt(t *testing.T) {
 	w := newWorld(t)
 	w.durable("poisoned")
 	w.append(20)
+	w.crashLoop(19)
+}
+
+// TestASuspectIsNotHandledBesideAnother: one that many deliveries made suspect is
+// under way whenever a fresh one ends the process, and must not be taken for it.
+func TestASuspectIsNotHandledBesideAnother(t *testing.T) {
+	t.Setenv(childSlow, "1")
+	w := newWorld(t)
+	c := w.durable("poisoned")
+	w.append(1)
+	w.suspect(c, 1)
+	w.append2(1, 12)
+	w.crashLoop(11)
+}
+
+// crashLoop runs child again and again, until so many are counted and one is
+// buried.
+func (w *world) crashLoop(counted int) {
+	t := w.t
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -205,9 +277,9 @@ func TestACrashLoopBuriesWhatCausesIt(t *testing.T) {
 		}
 	})
 	w.eventually("handle all but one", func() error {
-		counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried)
-		if counted != 19 || buried != 1 {
-			return fmt.Errorf("%d counted, %d buried, %d crashes", counted, buried, crashes.Load())
+		got, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried)
+		if got != counted || buried != 1 {
+			return fmt.Errorf("%d of %d counted, %d buried, %d crashes", got, counted, buried, crashes.Load())
 		}
 		return nil
 	})

@@ -74,8 +74,8 @@ func (c *consumer) beside(handle func() error) error {
 
 // handleAlone handles a suspect while nothing else of this function is handled,
 // and notes that it began before it does: what ends the process is found by what
-// began and never ended, and its neighbours are not taken for it. One that can't
-// be noted comes again later.
+// began and never ended, and its neighbours are not taken for it. While that
+// can't be noted it is handled nevertheless: to wait would stop the innocent.
 func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 	c.alone.Lock()
 	defer c.alone.Unlock()
@@ -84,7 +84,7 @@ func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 	}
 	n, err := c.begun.add(c.h.work, d.sequence)
 	if err != nil {
-		return err
+		c.log.Warn("suspect is noted by this process alone", "position", d.sequence, "error", err)
 	}
 	if n > c.h.f.Attempts {
 		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
