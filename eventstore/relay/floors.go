@@ -123,31 +123,31 @@ type durable struct {
 // since.
 func (d durable) is(was durable) bool { return was.Created.IsZero() || was.Created.Equal(d.Created) }
 
-// extendFor bounds a look into SQL; what takes longer is given up.
-const extendFor = time.Second
+// One round looks so far into SQL for each durable, and for so long.
+const (
+	extendMost = 10_000
+	extendFor  = time.Second
+)
 
-// extend raises a floor to the event before the next one that the durable has
-// to handle: what it does not filter it has handled. SQL is asked, and not
+// extend raises a floor towards the event before the next one that the durable
+// has to handle: what it does not filter it has handled. SQL is asked, and not
 // JetStream: of a cluster a server that was behind may say that nothing is
-// pending. head was read before.
+// pending. What one round does not reach the next one does. head was read before.
 func (w *worker) extend(ctx context.Context, d durable, head uint64) uint64 {
+	floor := min(d.floor, head)
 	typ, one := strings.CutPrefix(d.FilterSubject, w.stream+".")
-	if !one || typ == ">" || typ == "*" || d.floor >= head {
-		return min(d.floor, head)
+	if !one || typ == ">" || typ == "*" || floor == head {
+		return floor
 	}
 	ctx, cancel := context.WithTimeout(ctx, extendFor)
 	defer cancel()
-	next, err := eventstore.Collect(w.r.backend.ReadStream(ctx, eventstore.StreamRead{
-		Stream: w.stream, From: d.floor + 1, Limit: 1, Types: []string{typ},
-	}))
-	switch {
-	case err != nil:
-		return d.floor // the next round may find out
-	case len(next) == 0:
-		return head
-	default:
-		return min(head, next[0].Position-1)
+	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: floor + 1, Limit: extendMost}) {
+		if err != nil || e.Type == typ || e.Position > head {
+			break
+		}
+		floor = e.Position
 	}
+	return floor
 }
 
 func fromRows(rows []eventstore.Durable) (map[string]durable, error) {
