@@ -7,16 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"os/user"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/runtime/deadletter"
 )
@@ -118,18 +114,22 @@ func (lettersShow) Help() string {
 
 // Run shows one dead letter.
 func (c lettersShow) Run(ctx context.Context, s *session, client *Client) error {
-	nc, err := client.NATS(ctx)
+	_, l, err := showLetter(ctx, client, c.ID)
 	if err != nil {
-		return err
-	}
-	var l deadletter.State
-	if err := askLetters(ctx, nc, deadletter.SubjectShow, deadletter.ShowRequest{ID: c.ID}, &l, askTimeout); err != nil {
 		return err
 	}
 	if c.JSON {
 		return printJSON(s.stdout, l)
 	}
 	return printLetter(s.stdout, l)
+}
+
+// showLetter asks for one dead letter.
+func showLetter(ctx context.Context, client *Client, id string) (nc *nats.Conn, l deadletter.State, err error) {
+	if nc, err = client.NATS(ctx); err == nil {
+		err = ask(ctx, nc, deadletter.SubjectShow, deadletter.ShowRequest{ID: id}, &l, askTimeout)
+	}
+	return nc, l, err
 }
 
 func printLetter(out io.Writer, l deadletter.State) error {
@@ -188,95 +188,6 @@ func bodyOf(l deadletter.State) string {
 	default:
 		return "(it could not be kept, and is not in the event store)"
 	}
-}
-
-type lettersEdit struct {
-	who
-	ID     string `arg:"" help:"The letter's id, or at least 8 of its first characters."`
-	Data   string `help:"A file with the new body, - for standard input; the editor that EDITOR names if left out."`
-	Reason string `help:"Why."`
-}
-
-// Help is shown by deadletters edit --help.
-func (lettersEdit) Help() string {
-	return "The event itself stays as it is stored; its function gets the new body, once it is replayed.\n\nExample:\n\n  $ " +
-		commandName() + " deadletters edit 1b4e28ba --data body.json"
-}
-
-// Run changes the body of a dead letter.
-func (c lettersEdit) Run(ctx context.Context, s *session, client *Client) error {
-	nc, err := client.NATS(ctx)
-	if err != nil {
-		return err
-	}
-	var l deadletter.State
-	if err := askLetters(ctx, nc, deadletter.SubjectShow, deadletter.ShowRequest{ID: c.ID}, &l, askTimeout); err != nil {
-		return err
-	}
-	var data []byte
-	switch c.Data {
-	case "":
-		data, err = s.edit(ctx, bodyOf(l))
-	case "-":
-		data, err = io.ReadAll(os.Stdin)
-	default:
-		data, err = os.ReadFile(c.Data)
-	}
-	if err != nil {
-		return fmt.Errorf("data: %w", err)
-	}
-	if err := checkJSON(data); err != nil {
-		return fmt.Errorf("data: %w", err)
-	}
-	request := deadletter.EditRequest{ID: l.ID, Data: data, Version: l.Version, By: c.name(), Reason: c.Reason}
-	if err := askLetters(ctx, nc, deadletter.SubjectEdit, request, &l, askTimeout); err != nil {
-		return err
-	}
-	fmt.Fprintf(s.stdout, "%s is edited; now: %s deadletters replay %s\n", l.ID, commandName(), l.ID)
-	return nil
-}
-
-func checkJSON(data []byte) error {
-	var any json.RawMessage
-	err := json.Unmarshal(data, &any)
-	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("is not valid JSON at byte %d: %w", at.Offset, err)
-	}
-	return err
-}
-
-// edit has the user change a text in their editor. What is no JSON then is kept
-// in its file, and the error names that.
-func (s *session) edit(ctx context.Context, text string) (data []byte, err error) {
-	f, err := os.CreateTemp("", "deadletter-*.json")
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.WriteString(text + "\n")
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	editor := []string{"vi"}
-	for _, name := range []string{"EDITOR", "VISUAL"} { // the last that is set
-		if v, ok := s.lookup(name); ok && strings.TrimSpace(v) != "" {
-			editor = strings.Fields(v)
-		}
-	}
-	command := exec.CommandContext(ctx, editor[0], append(editor[1:], f.Name())...) //nolint:gosec // the user's own editor
-	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := command.Run(); err != nil {
-		return nil, errors.Join(fmt.Errorf("run the editor %q: %w", editor[0], err), os.Remove(f.Name()))
-	}
-	if data, err = os.ReadFile(f.Name()); err != nil {
-		return nil, err
-	}
-	if strings.TrimSpace(string(data)) == strings.TrimSpace(text) {
-		return nil, errors.Join(errors.New("nothing was changed"), os.Remove(f.Name()))
-	}
-	if err := checkJSON(data); err != nil {
-		return nil, fmt.Errorf("what you wrote, in %s, %w", f.Name(), err)
-	}
-	return data, os.Remove(f.Name())
 }
 
 type lettersReplay struct {
@@ -352,7 +263,7 @@ func (c lettersReplay) one(ctx context.Context, s *session, nc *nats.Conn, id st
 	}
 	var done deadletter.Replayed
 	request := deadletter.ReplayRequest{ID: id, By: c.name()}
-	if err := askLetters(ctx, nc, deadletter.SubjectReplay, request, &done, wait+askTimeout); err != nil {
+	if err := ask(ctx, nc, deadletter.SubjectReplay, request, &done, wait+askTimeout); err != nil {
 		return deadletter.Summary{}, err
 	}
 	if len(done.Letters) != 1 {
@@ -383,7 +294,7 @@ func (c lettersDrop) Run(ctx context.Context, s *session, client *Client) error 
 	for _, id := range c.IDs {
 		var done deadletter.Summary
 		request := deadletter.DropRequest{ID: id, By: c.name(), Reason: c.Reason}
-		if err := askLetters(ctx, nc, deadletter.SubjectDrop, request, &done, askTimeout); err != nil {
+		if err := ask(ctx, nc, deadletter.SubjectDrop, request, &done, askTimeout); err != nil {
 			failed++
 			fmt.Fprintf(s.stdout, "%s: %v\n", id, err)
 			continue
@@ -415,38 +326,8 @@ func allLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, mo
 
 func listLetters(ctx context.Context, nc *nats.Conn, r deadletter.ListRequest, wait time.Duration) (deadletter.Listed, error) {
 	var listed deadletter.Listed
-	err := askLetters(ctx, nc, deadletter.SubjectList, r, &listed, wait)
+	err := ask(ctx, nc, deadletter.SubjectList, r, &listed, wait)
 	return listed, err
-}
-
-// askLetters asks the service deadletters.
-func askLetters(ctx context.Context, nc *nats.Conn, subject string, request, answer any, wait time.Duration) error {
-	body, err := jsonv2.Marshal(request)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, subject, body)
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return errors.New("no event store runs, which answers for dead letters; start one with: " + commandName() + " run " + EventStore)
-	case err != nil:
-		return fmt.Errorf("ask %s: %w", subject, err)
-	case m.Header.Get(micro.ErrorCodeHeader) != "":
-		return errors.New(m.Header.Get(micro.ErrorHeader))
-	}
-	if err := json.Unmarshal(m.Data, answer); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", subject, err)
-	}
-	return nil
-}
-
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }
 
 // oneLine keeps what others wrote from breaking a line, or commanding a terminal.

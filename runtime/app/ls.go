@@ -109,9 +109,7 @@ func (c lsCommand) list(ctx context.Context, s *session, nc *nats.Conn, out io.W
 		lines = countLetters(lines, letters.Open)
 	}
 	if c.JSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		err = e.Encode(lines)
+		err = printJSON(out, lines)
 	} else {
 		err = printLines(out, lines)
 	}

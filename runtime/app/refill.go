@@ -2,14 +2,11 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/eventstore/relay"
@@ -21,12 +18,6 @@ import (
 const (
 	refillSubject = "eventstore.refill"
 	forgetSubject = "eventstore.forget"
-)
-
-const (
-	askTimeout = 10 * time.Second
-	askTries   = 40 // of several event stores one leads, and only that one can
-	askAgain   = 20 * time.Millisecond
 )
 
 type refillRequest struct {
@@ -149,32 +140,4 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// askLeader asks the event stores until the one that leads answers.
-func askLeader(ctx context.Context, nc *nats.Conn, subject string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	for range askTries {
-		var m *nats.Msg
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		m, err = nc.RequestWithContext(ctx, subject, body)
-		cancel()
-		switch {
-		case errors.Is(err, nats.ErrNoResponders):
-			return errors.New("no event store runs; start one with: " + commandName() + " run eventstore")
-		case err != nil:
-			return err
-		case m.Header.Get(micro.ErrorCodeHeader) == "":
-			return json.Unmarshal(m.Data, answer)
-		}
-		err = errors.New(m.Header.Get(micro.ErrorHeader))
-		if m.Header.Get(micro.ErrorCodeHeader) != "503" {
-			break
-		}
-		time.Sleep(askAgain)
-	}
-	return err
 }
