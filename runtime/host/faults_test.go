@@ -60,11 +60,11 @@ func TestLostDurableOfAFunctionFromNow(t *testing.T) {
 	f.Start = function.FromNow
 	h := w.start(f)
 	w.eventually("be ready", h.Ready)
-	w.append2(0, 10)
+	w.appendFrom(0, 10)
 	w.isEventually(10)
 	w.floor("now", 20)
 	w.stop(h)
-	w.append2(10, 20)
+	w.appendFrom(10, 20)
 	if err := js.DeleteConsumer(t.Context(), "COUNTERS", "now"); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestWithoutTheBucketAllGoesOn(t *testing.T) {
 	})
 	f.Concurrency, f.Attempts = 2, 2
 	w.start(f)
-	w.append2(4, 12)
+	w.appendFrom(4, 12)
 	w.eventually("handle ten, bury two", func() error {
 		if counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried); counted != 10 || buried != 2 {
 			return fmt.Errorf("%d counted, %d buried", counted, buried)
@@ -239,7 +239,7 @@ func TestASuspectIsNotHandledBesideAnother(t *testing.T) {
 	c := w.durable("poisoned")
 	w.append(1)
 	w.suspect(c, 1)
-	w.append2(1, 12)
+	w.appendFrom(1, 12)
 	w.crashLoop(11)
 }
 

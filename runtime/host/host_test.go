@@ -8,7 +8,6 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,14 +20,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/eventstore/relay"
-	"github.com/waybill-go/waybill/eventstore/sqlite"
-	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
-	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
 func TestMain(m *testing.M) {
@@ -40,189 +35,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// A domain of its own: a counter that is opened, and counted up by each event.
-type (
-	counter struct {
-		ID      string `json:"id"`
-		Value   int    `json:"value"`
-		Version int    `json:"version"`
-	}
-	opened  struct{ ID string }
-	counted struct{ By int }
-	event   interface{ EventType() string }
-)
-
-func (opened) EventType() string  { return "opened" }
-func (counted) EventType() string { return "counted" }
-func (counter) Stream() string    { return "COUNTERS" }
-
-func (counter) Decode(typ string, _ int, data []byte) (event, error) {
-	switch typ {
-	case "opened":
-		var e opened
-		err := json.Unmarshal(data, &e)
-		return e, err
-	default:
-		var e counted
-		err := json.Unmarshal(data, &e)
-		return e, err
-	}
-}
-
-func (c counter) Evolve(e event) counter {
-	c.Version++
-	switch e := e.(type) {
-	case opened:
-		c.ID = e.ID
-	case counted:
-		c.Value += e.By
-	}
-	return c
-}
-
-type openRequest struct {
-	ID string `json:"id"`
-}
-
-func (r openRequest) AggregateID() string { return r.ID }
-func (r *openRequest) Check() error {
-	if !eventstore.IsID(r.ID) {
-		return function.Invalid("id", "is no id")
-	}
-	return nil
-}
-
-type addRequest struct {
-	ID string `json:"id"`
-	By int    `json:"by"`
-}
-
-func (r addRequest) AggregateID() string { return r.ID }
-
-func open(_ context.Context, c counter, r openRequest) ([]event, error) {
-	if c.Version > 0 {
-		return nil, nil
-	}
-	return []event{opened(r)}, nil
-}
-
-func add(_ context.Context, _ counter, r addRequest) ([]event, error) {
-	return []event{counted{r.By}}, nil
-}
-
-// world is a server, a store and a relay.
-type world struct {
-	t      *testing.T
-	server *natstest.Server
-	nc     *nats.Conn
-	store  *sqlite.Store
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	w := &world{t: t, server: natstest.Start(t)}
-	w.nc = w.server.Connect()
-	var err error
-	if w.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.store.Close() })
-	r, err := relay.New(w.store, w.nc, relay.Options{
-		Streams: []string{"COUNTERS"}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = r.Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	return w
-}
-
-func (w *world) start(f function.Function) *host.Host {
-	w.t.Helper()
-	if f.Backoff == 0 {
-		f.Backoff = 10 * time.Millisecond
-	}
-	h, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", Refresh: 100 * time.Millisecond,
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { w.stop(h) })
-	return h
-}
-
-func (w *world) stop(h *host.Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := h.Stop(ctx); err != nil {
-		w.t.Error(err)
-	}
-}
-
-func (w *world) eventually(what string, ok func() error) {
-	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		err := ok()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// append adds the first event of n counters.
-func (w *world) append(n int) {
-	w.t.Helper()
-	for i := range n {
-		id := fmt.Sprintf("c%d", i)
-		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
-		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
-func (w *world) count(stream, typ string) int {
-	w.t.Helper()
-	n := 0
-	for _, e := range storetest.Consistent(w.t, w.t.Context(), w.store, stream) {
-		if e.Type == typ {
-			n++
-		}
-	}
-	return n
-}
-
-func (w *world) request(subject, body string) *nats.Msg {
-	w.t.Helper()
-	m, err := w.nc.Request(subject, []byte(body), 10*time.Second)
-	if err != nil {
-		w.t.Fatalf("%s %s: %v", subject, body, err)
-	}
-	return m
-}
-
-// step makes a function that counts each opened counter once.
-func step(name string, handle func(context.Context, counter, opened) ([]event, error)) function.Function {
-	return function.Function{Name: name, Doors: []function.Door{function.On(handle)}}
-}
-
-func countOnce(_ context.Context, c counter, _ opened) ([]event, error) {
-	if c.Value > 0 {
-		return nil, nil
-	}
-	return []event{counted{1}}, nil
 }
 
 func TestRequests(t *testing.T) {
@@ -373,7 +185,7 @@ func TestEventsAreHandledOnce(t *testing.T) {
 	w.append(n / 2)
 	w.start(step("one", countOnce))
 	w.start(step("one", countOnce)) // a second replica shares the work
-	w.append2(n/2, n)
+	w.appendFrom(n/2, n)
 	w.eventually("handle all", func() error {
 		if got := w.count("COUNTERS", "counted"); got != n {
 			return fmt.Errorf("%d of %d", got, n)
@@ -383,17 +195,6 @@ func TestEventsAreHandledOnce(t *testing.T) {
 	found, err := discovery.Find(t.Context(), w.nc, "one")
 	if err != nil || len(found) != 2 {
 		t.Fatalf("found %+v, %v", found, err)
-	}
-}
-
-func (w *world) append2(from, to int) {
-	for i := from; i < to; i++ {
-		id := fmt.Sprintf("c%d", i)
-		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
-		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
-		if err != nil {
-			w.t.Fatal(err)
-		}
 	}
 }
 
@@ -483,7 +284,7 @@ func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
 			return nil
 		})
 	}
-	w.append2(0, 10)
+	w.appendFrom(0, 10)
 	handled(10)
 	js, err := jetstream.New(w.nc)
 	if err != nil {
@@ -492,16 +293,16 @@ func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
 	if err := js.DeleteConsumer(t.Context(), "COUNTERS", "one"); err != nil {
 		t.Fatal(err)
 	}
-	w.append2(10, 20)
+	w.appendFrom(10, 20)
 	handled(20)
 	w.server.Restart()
-	w.append2(20, 30)
+	w.appendFrom(20, 30)
 	handled(30)
 	w.server.Stop()
 	w.server.Wipe()
-	w.append2(30, 40)
+	w.appendFrom(30, 40)
 	w.server.Restart()
-	w.append2(40, 50)
+	w.appendFrom(40, 50)
 	handled(50)
 }
 
@@ -560,7 +361,7 @@ func TestWhoIsCutOffTakesNothing(t *testing.T) {
 	w.eventually("reach the store", away.Ready)
 	w.stop(near) // now the other gets it all, and is cut off
 	store.down.Store(true)
-	w.append2(50, 80)
+	w.appendFrom(50, 80)
 	w.eventually("take notice", func() error {
 		if away.Ready() == nil {
 			return errors.New("it says it is ready")
