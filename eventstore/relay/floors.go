@@ -44,9 +44,9 @@ func (w *worker) keepFloors(ctx context.Context) error {
 func (w *worker) saveFloors(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	s, err := w.r.js.Stream(ctx, w.stream)
+	s, err := w.find(ctx)
 	if err != nil {
-		return fmt.Errorf("find stream %s: %w", w.stream, err)
+		return err
 	}
 	info := s.CachedInfo()
 	if !envelope.Ready(info.Config.Metadata) {
@@ -93,7 +93,7 @@ func (w *worker) saveFloors(ctx context.Context) error {
 	}
 	if info.State.Msgs > 0 {
 		// Of a history that SQL does not have nothing may be saved in it.
-		if _, err := w.compareLast(ctx, info.State.LastSeq); err != nil {
+		if _, err := w.compareLast(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -217,9 +217,9 @@ func (r *Relay) Forget(ctx context.Context, stream, name string) error {
 	if err != nil {
 		return err
 	}
-	s, err := r.js.Stream(ctx, stream)
+	s, err := w.find(ctx)
 	if err != nil {
-		return fmt.Errorf("find stream %s: %w", stream, err)
+		return err
 	}
 	known := slices.IndexFunc(rows, func(d eventstore.Durable) bool { return d.Name == name })
 	c, err := s.Consumer(ctx, name)

@@ -35,22 +35,23 @@ func (w *worker) prepare(ctx context.Context) (uint64, error) {
 	if err := CheckServer(w.r.nc); err != nil {
 		return 0, err
 	}
-	info, err := w.info(ctx)
+	s, err := w.find(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err := w.awaitDeletion(ctx); err != nil {
 			return 0, err
 		}
-		info, err = w.create(ctx)
+		s, err = w.create(ctx)
 	}
 	if err != nil {
 		return 0, err
 	}
 	w.seen = true
-	if err := w.compare(ctx, info); err != nil {
+	if err := w.compare(ctx, s); err != nil {
 		return 0, err
 	}
+	info := s.CachedInfo()
 	if !envelope.Ready(info.Config.Metadata) {
-		if err := w.remakeDurables(ctx, info); err != nil {
+		if err := w.remakeDurables(ctx, s); err != nil {
 			return 0, err
 		}
 	}
@@ -91,7 +92,7 @@ func (w *worker) config() jetstream.StreamConfig {
 }
 
 // create makes the stream, beginning where begin says.
-func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
+func (w *worker) create(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	first, head, err := w.begin(ctx)
@@ -114,12 +115,12 @@ func (w *worker) create(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, fmt.Errorf("make stream %s: %w", w.stream, err)
 	}
 	w.log.Info("made JetStream stream", "from_position", first, "head", head)
-	return s.Info(ctx)
+	return s, nil
 }
 
 // compare says whether the stream is a copy of a part of what is in SQL.
-func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error {
-	want := w.config()
+func (w *worker) compare(ctx context.Context, s jetstream.Stream) error {
+	want, info := w.config(), s.CachedInfo()
 	t, r := info.Config.SubjectTransform, info.Config.RePublish
 	if !slices.Equal(info.Config.Subjects, want.Subjects) || t == nil || *t != *want.SubjectTransform || r == nil || *r != *want.RePublish {
 		return w.mismatch("it takes in %q", info.Config.Subjects)
@@ -140,7 +141,7 @@ func (w *worker) compare(ctx context.Context, info *jetstream.StreamInfo) error 
 	if holes := state.LastSeq - state.FirstSeq + 1 - state.Msgs; holes != 0 || state.NumDeleted != 0 {
 		return w.mismatch("%d messages are missing between %d and %d", holes, state.FirstSeq, state.LastSeq)
 	}
-	w.last, err = w.compareLast(ctx, state.LastSeq)
+	w.last, err = w.compareLast(ctx, s)
 	return err
 }
 
@@ -149,13 +150,10 @@ func (w *worker) mismatch(format string, args ...any) error {
 }
 
 // compareLast compares the stream's last event with SQL, and answers its id.
-func (w *worker) compareLast(ctx context.Context, last uint64) (id string, err error) {
+func (w *worker) compareLast(ctx context.Context, s jetstream.Stream) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	s, err := w.r.js.Stream(ctx, w.stream)
-	if err != nil {
-		return "", fmt.Errorf("find stream %s: %w", w.stream, err)
-	}
+	last := s.CachedInfo().State.LastSeq
 	m, err := s.GetMsg(ctx, last)
 	if err != nil {
 		return "", fmt.Errorf("read sequence %d of %s: %w", last, w.stream, err)
@@ -176,13 +174,9 @@ func (w *worker) compareLast(ctx context.Context, last uint64) (id string, err e
 
 // remakeDurables makes the durables anew, each from its saved floor, and then lets
 // functions in. Nothing was published to the stream before.
-func (w *worker) remakeDurables(ctx context.Context, info *jetstream.StreamInfo) error {
+func (w *worker) remakeDurables(ctx context.Context, s jetstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	s, err := w.r.js.Stream(ctx, w.stream)
-	if err != nil {
-		return fmt.Errorf("find stream %s: %w", w.stream, err)
-	}
 	w.floors.Lock()
 	defer w.floors.Unlock()
 	rows, err := w.r.backend.Durables(ctx, w.stream)
@@ -209,7 +203,7 @@ func (w *worker) remakeDurables(ctx context.Context, info *jetstream.StreamInfo)
 	if err := w.r.backend.SaveDurables(ctx, w.stream, rows); err != nil {
 		return err
 	}
-	cfg := info.Config
+	cfg := s.CachedInfo().Config
 	cfg.Metadata = maps.Clone(cfg.Metadata)
 	if cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}

@@ -223,14 +223,13 @@ func TestForget(t *testing.T) {
 	if err := r.Forget(t.Context(), stream, "payment"); err != nil {
 		t.Fatal(err)
 	}
-	saved("review")
-	time.Sleep(200 * time.Millisecond) // some looks of the relay
-	saved("review")
+	durable(t, nc, "shipping", 0)
+	saved("review", "shipping") // so the relay has looked since
 	if _, err := js(t, nc).Consumer(t.Context(), stream, "payment"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Fatalf("it is there again: %v", err)
 	}
 	durable(t, nc, "payment", 0) // a new one begins as it likes
-	saved("payment", "review")
+	saved("payment", "review", "shipping")
 	cons, err := js(t, nc).Consumer(t.Context(), stream, "review")
 	if err != nil {
 		t.Fatal(err)

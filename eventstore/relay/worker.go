@@ -155,10 +155,11 @@ func (w *worker) look(ctx context.Context, last uint64) error {
 	if _, err := w.following(ctx, last, 0); err != nil {
 		return err
 	}
-	info, err := w.info(ctx)
+	s, err := w.find(ctx)
 	if err != nil {
 		return err
 	}
+	info := s.CachedInfo()
 	if info.State.LastSeq != last || !envelope.Ready(info.Config.Metadata) {
 		return errBehind
 	}
@@ -203,19 +204,25 @@ func (w *worker) following(ctx context.Context, last uint64, n int) ([]eventstor
 	if n == 0 {
 		return nil, nil
 	}
+	found := from > last // there is none to compare
 	for e, err := range w.r.backend.ReadStream(ctx, eventstore.StreamRead{Stream: w.stream, From: from, Limit: n}) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case e.Position == last && e.ID != w.last:
-			return nil, w.cut(last)
-		case e.Position == last:
+		}
+		if !found {
+			if e.Position != last || e.ID != w.last {
+				return nil, w.cut(last)
+			}
+			found = true
 			continue
 		}
 		batch = append(batch, e)
 		if size += e.Size(); size >= maxBufferedBytes {
 			break // the rest comes with the next batch
 		}
+	}
+	if !found {
+		return nil, w.cut(last)
 	}
 	return batch, nil
 }
@@ -285,12 +292,13 @@ func (w *worker) publishError(position uint64, err error) error {
 	return fmt.Errorf("relay %s: publish position %d: %w", w.stream, position, err)
 }
 
-func (w *worker) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+// find looks the stream up.
+func (w *worker) find(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	s, err := w.r.js.Stream(ctx, w.stream)
 	if err != nil {
 		return nil, fmt.Errorf("find stream %s: %w", w.stream, err)
 	}
-	return s.CachedInfo(), nil
+	return s, nil
 }
