@@ -115,3 +115,12 @@ func TestARaceIsNoViolation(t *testing.T) {
 		t.Error(found)
 	}
 }
+
+// TestNothingToLookAt: a check that saw nothing proves nothing.
+func TestNothingToLookAt(t *testing.T) {
+	for _, r := range new(evidence).judge() {
+		if r.Looked != 0 || len(r.Violations) != 1 || !strings.Contains(r.Violations[0].What, "nothing is proven") {
+			t.Errorf("%s: %+v", r.Name, r)
+		}
+	}
+}
