@@ -66,6 +66,7 @@ type Committer struct {
 	mu     sync.Mutex
 	queue  queue
 	closed bool
+	stats  Stats
 	wake   chan struct{} // holds one; closed by Close
 	done   chan struct{} // closed when the goroutine has ended
 
@@ -165,6 +166,26 @@ func (c *Committer) enqueue(w *waiting) error {
 	return nil
 }
 
+// Stats is what a committer has done since it began, and what waits now.
+type Stats struct {
+	Commits, Appends    uint64 // appends are those that were handed to a commit
+	Queued, QueuedBytes int
+}
+
+// Plus adds what another committer says.
+func (s Stats) Plus(o Stats) Stats {
+	return Stats{s.Commits + o.Commits, s.Appends + o.Appends, s.Queued + o.Queued, s.QueuedBytes + o.QueuedBytes}
+}
+
+// Stats tells how much was committed, and how much waits.
+func (c *Committer) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Queued, s.QueuedBytes = c.queue.len, c.queue.bytes
+	return s
+}
+
 // withdraw takes a request out of the queue if it is still there.
 func (c *Committer) withdraw(w *waiting) {
 	c.mu.Lock()
@@ -205,7 +226,12 @@ func (c *Committer) take() bool {
 		c.claimed = claims{} // clearing costs what the map once held
 	}
 	clear(c.claimed)
-	return len(c.batch) > 0
+	if len(c.batch) == 0 {
+		return false
+	}
+	c.stats.Commits++
+	c.stats.Appends += uint64(len(c.batch))
+	return true
 }
 
 // settle commits the batch and tells its callers.

@@ -209,6 +209,16 @@ func (s *Store) writer(stream string) (*writer, error) {
 	return w, nil
 }
 
+// Stats tells how much was committed, and how much waits, of all streams.
+func (s *Store) Stats() (all groupcommit.Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.writers {
+		all = all.Plus(w.committer.Stats())
+	}
+	return all
+}
+
 // Close implements eventstore.Backend. It commits what is queued, each group
 // with one try.
 func (s *Store) Close() error {

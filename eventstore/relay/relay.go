@@ -48,6 +48,9 @@ type Options struct {
 	Alone bool
 	// Name is this relay's in the lease; for people.
 	Name string
+	// Relayed is told of each event that JetStream has stored, and when it was
+	// sent; may be nil. It must not wait.
+	Relayed func(e eventstore.Event, sent time.Time)
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -220,8 +223,17 @@ type Status struct {
 	Stream string
 	// Relayed is the last position that is in JetStream.
 	Relayed uint64
+	// Head is the newest position that this relay has heard of.
+	Head uint64
 	// Problem says why nothing is relayed; empty when all is well.
 	Problem string
+}
+
+// Leads tells whether this relay relays, and no other.
+func (r *Relay) Leads() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leading
 }
 
 // Status tells of every stream, by name; of none while another relay leads.

@@ -38,8 +38,10 @@ type worker struct {
 
 func (w *worker) status() Status {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.state
+	state := w.state
+	w.mu.Unlock()
+	state.Head = max(state.Relayed, w.buffer.newest())
+	return state
 }
 
 func (w *worker) relayed(position uint64) {
@@ -243,12 +245,16 @@ func (w *worker) carryFromSQL(ctx context.Context, last uint64) (uint64, error) 
 // and returns when all are stored, or at the first that is not.
 func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.Event) (uint64, error) {
 	futures := make([]jetstream.PubAckFuture, 0, len(events))
+	var at []time.Time // when each was sent, if somebody wants to know
 	sent := 0
 	for done := 0; done < len(events); {
 		for sent < len(events) && sent-done < window {
 			e := events[sent]
 			if sent > 0 && e.Position != events[sent-1].Position+1 || sent == 0 && e.Position != last+1 {
 				return last, fmt.Errorf("relay %s: events before position %d are missing", w.stream, e.Position)
+			}
+			if w.r.opts.Relayed != nil {
+				at = append(at, time.Now())
 			}
 			future, err := w.r.js.PublishMsgAsync(&nats.Msg{
 				Subject: envelope.FeedSubject(w.stream, e.Type), Header: envelope.Header(e), Data: e.Data,
@@ -269,6 +275,9 @@ func (w *worker) publish(ctx context.Context, last uint64, events []eventstore.E
 				return last, fmt.Errorf("relay %s: position %d is sequence %d", w.stream, last+1, ack.Sequence)
 			}
 			last, w.last = last+1, events[done].ID
+			if w.r.opts.Relayed != nil {
+				w.r.opts.Relayed(events[done], at[done])
+			}
 			done++
 		case err := <-futures[done].Err():
 			return last, w.publishError(last+1, err)

@@ -53,13 +53,13 @@ type Server struct {
 }
 
 // NewServer makes the façade of a store, with gRPC's health and reflection
-// services. log may be nil.
-func NewServer(store eventstore.Store, access Access, log *slog.Logger) *Server {
+// services. log may be nil. The options are added to its own.
+func NewServer(store eventstore.Store, access Access, log *slog.Logger, options ...grpc.ServerOption) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
 	s := &Server{store: store, access: access, log: log, health: health.NewServer(), stopping: make(chan struct{})}
-	s.grpc = grpc.NewServer(append(access.options(),
+	s.grpc = grpc.NewServer(append(append(access.options(), options...),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idleTime, Timeout: idleGrace}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),

@@ -132,6 +132,9 @@ func (s *Store) OnCommit(f func(stream string, events []eventstore.Event)) {
 	s.listeners.Add(f)
 }
 
+// Stats tells how much was committed, and how much waits.
+func (s *Store) Stats() groupcommit.Stats { return s.committer.Stats() }
+
 // Close implements eventstore.Backend.
 func (s *Store) Close() error {
 	s.closing.Do(func() {

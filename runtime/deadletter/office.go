@@ -63,6 +63,12 @@ func (o *Office) Run(ctx context.Context) error {
 	return o.index.run(ctx, o.opts.Store, o.opts.Logger.With("function", Name))
 }
 
+// Open counts the open letters of each function.
+func (o *Office) Open() map[string]int {
+	counts, _ := o.index.open()
+	return counts
+}
+
 // Function is the service, as a function to be run.
 func (o *Office) Function() function.Function {
 	longest := Wait(0)

@@ -28,6 +28,11 @@ const (
 	Failed
 )
 
+// String is the fate's name: handled, given_back.
+func (f Fate) String() string {
+	return [...]string{"handled", "buried", "given_back", "yielded", "held", "failed"}[f]
+}
+
 // FateOf is the one table that tells a handler's error from another. (A message
 // that ends the process again and again never comes that far: see the host.)
 //

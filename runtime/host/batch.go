@@ -85,14 +85,22 @@ func (b *batchDoor) apply(batch []*delivery) {
 	}
 }
 
-func (b *batchDoor) handle(batch []*delivery) (err error) {
-	defer recovered(&err)
+func (b *batchDoor) handle(batch []*delivery) error {
 	ctx, cancel := context.WithTimeout(b.c.h.work, b.c.h.f.Deadline)
 	defer cancel()
-	events := make([]eventstore.Event, len(batch))
+	events, observed := make([]eventstore.Event, len(batch)), make([]Observation, len(batch))
 	for i, d := range batch {
-		events[i] = d.event
+		events[i], observed[i] = d.event, d.observed
+		d.observed.Begin()
 	}
+	ctx, done := b.c.h.opts.Observer.Batch(ctx, observed)
+	err := b.guarded(ctx, events)
+	done(err)
+	return err
+}
+
+func (b *batchDoor) guarded(ctx context.Context, events []eventstore.Event) (err error) {
+	defer recovered(&err)
 	return b.door.Apply(ctx, b.log, events)
 }
 

@@ -81,6 +81,7 @@ type delivery struct {
 	sequence   uint64
 	began      time.Time
 	edited     bool // the event's data is not what is stored
+	observed   Observation
 }
 
 func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {
@@ -296,6 +297,10 @@ func (c *consumer) take(m jetstream.Msg) {
 		return // no message of a stream: there is nothing to acknowledge
 	}
 	d.deliveries, d.sequence = meta.NumDelivered, meta.Sequence.Stream
+	d.observed = c.h.opts.Observer.Observe(Taken{
+		Function: c.h.f.Name, Door: c.subject, Subject: m.Subject(), Header: m.Headers(), Size: len(m.Data()), At: d.began,
+		Stream: c.stream, Sequence: d.sequence, Deliveries: d.deliveries,
+	})
 	c.mu.Lock()
 	c.held[d] = struct{}{}
 	c.mu.Unlock()
@@ -335,8 +340,12 @@ func (c *consumer) extend(ctx context.Context, every time.Duration) {
 	}
 }
 
+// context is the host's, with what belongs to the delivery.
+func (c *consumer) context(d *delivery) context.Context { return d.observed.Context(c.h.work) }
+
 // letGo takes a delivery out of hand.
 func (c *consumer) letGo(d *delivery) {
+	d.observed.End()
 	c.mu.Lock()
 	delete(c.held, d)
 	c.mu.Unlock()

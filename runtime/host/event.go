@@ -36,7 +36,8 @@ func (e *eventDoor) add(d *delivery) {
 
 func (e *eventDoor) handle(d *delivery) (err error) {
 	defer recovered(&err)
-	ctx, cancel := context.WithTimeout(e.c.h.work, e.c.h.f.Deadline)
+	d.observed.Begin()
+	ctx, cancel := context.WithTimeout(e.c.context(d), e.c.h.f.Deadline)
 	defer cancel()
 	if d.edited {
 		ctx = function.WithEdited(ctx)

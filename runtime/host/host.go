@@ -10,6 +10,7 @@
 //	counter.go   how often an event failed, or was begun
 //	replay.go    one event again, that had become a dead letter
 //	keyed.go     so many at once, never two of one aggregate
+//	observer.go  who is told of all this, for metrics and traces
 package host
 
 import (
@@ -47,6 +48,8 @@ type Options struct {
 	Metadata map[string]string
 	// Reports are what else the instance tells in its stats.
 	Reports []Report
+	// Observer is told of every message; may be nil.
+	Observer Observer
 	// Refresh is how long one pull request stays open at most, and so how
 	// long a drain waits for what may still come. Default 500 ms.
 	Refresh time.Duration
@@ -98,6 +101,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	}
 	if opts.Refresh == 0 {
 		opts.Refresh = 500 * time.Millisecond
+	}
+	if opts.Observer == nil {
+		opts.Observer = nobody{}
 	}
 	if opts.Patience == 0 {
 		opts.Patience = 10 * time.Second

@@ -28,7 +28,7 @@ func (c *consumer) replay(_ context.Context, r deadletter.Replay) (deadletter.Ou
 	if r.Event.Stream != c.stream {
 		return deadletter.Outcome{}, function.Conflict("event.stream", "is %.40q; %s takes the events of %s", r.Event.Stream, c.h.f.Name, c.stream)
 	}
-	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited})
+	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
 	switch function.FateOf(err, c.h.work.Err() != nil) {
 	case function.Handled:
 		c.log.Info("event replayed", "position", r.Event.Position, "event_id", r.Event.ID)

@@ -17,6 +17,9 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
+// codeDone is what a request that was answered is counted under.
+const codeDone function.Code = 200
+
 // waitingPerSlot is how many requests may wait for each that runs. Who comes
 // when all places are taken is told at once, rather than left to time out.
 const waitingPerSlot = 16
@@ -29,6 +32,13 @@ type requestDoor struct {
 	jobs   *keyed
 	sub    *nats.Subscription
 	closed chan struct{}
+}
+
+// asked is a request in hand.
+type asked struct {
+	msg      *nats.Msg
+	began    time.Time
+	observed Observation
 }
 
 // refusal is the body of an error's reply.
@@ -55,24 +65,27 @@ func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*req
 
 // take decodes a request and finds it a place; it must not wait.
 func (r *requestDoor) take(m *nats.Msg) {
-	began := time.Now()
+	a := asked{msg: m, began: time.Now()}
+	a.observed = r.h.opts.Observer.Observe(Taken{
+		Function: r.h.f.Name, Door: r.door.Subject(), Subject: m.Subject, Header: m.Header, Size: len(m.Data), At: a.began,
+	})
 	prepared, err := r.prepare(m.Data)
 	if err != nil {
-		r.answer(m, began, nil, err)
+		r.answer(a, nil, err)
 		return
 	}
 	ok := r.jobs.add(prepared.Aggregate, func() {
-		if waited := time.Since(began); waited > r.h.f.Deadline { // nobody waits for the answer any more
-			r.answer(m, began, nil, &function.Refusal{
+		if waited := time.Since(a.began); waited > r.h.f.Deadline { // nobody waits for the answer any more
+			r.answer(a, nil, &function.Refusal{
 				Code: function.CodeOverloaded, Reason: fmt.Sprintf("waited %v for its turn, and was not begun; try again later", waited.Round(time.Millisecond)),
 			})
 			return
 		}
-		reply, err := r.run(m, prepared)
-		r.answer(m, began, reply, err)
+		reply, err := r.run(a, prepared)
+		r.answer(a, reply, err)
 	})
 	if !ok {
-		r.answer(m, began, nil, &function.Refusal{
+		r.answer(a, nil, &function.Refusal{
 			Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later",
 		})
 	}
@@ -84,14 +97,15 @@ func (r *requestDoor) prepare(data []byte) (p function.Prepared, err error) {
 }
 
 // run calls the handler. The reply is JSON.
-func (r *requestDoor) run(m *nats.Msg, p function.Prepared) (reply []byte, err error) {
+func (r *requestDoor) run(a asked, p function.Prepared) (reply []byte, err error) {
 	defer recovered(&err)
-	id := m.Header.Get(nats.MsgIdHdr)
+	a.observed.Begin()
+	id := a.msg.Header.Get(nats.MsgIdHdr)
 	if id == "" {
 		id = nuid.Next()
 	}
-	ctx := function.WithCause(r.h.work, function.Cause{
-		ID: printable(id), Traceparent: printable(m.Header.Get("traceparent")), Time: time.Now(),
+	ctx := function.WithCause(a.observed.Context(r.h.work), function.Cause{
+		ID: printable(id), Traceparent: printable(a.msg.Header.Get("traceparent")), Time: time.Now(),
 	})
 	ctx, cancel := context.WithTimeout(ctx, r.h.f.Deadline)
 	defer cancel()
@@ -110,11 +124,14 @@ func (r *requestDoor) run(m *nats.Msg, p function.Prepared) (reply []byte, err e
 }
 
 // answer sends the reply, or the refusal, and counts it.
-func (r *requestDoor) answer(m *nats.Msg, began time.Time, reply []byte, err error) {
-	out := &nats.Msg{Subject: m.Reply, Data: reply}
-	failure := ""
+func (r *requestDoor) answer(a asked, reply []byte, err error) {
+	defer a.observed.End()
+	ctx := a.observed.Context(r.h.work)
+	out := &nats.Msg{Subject: a.msg.Reply, Data: reply}
+	failure, code := "", codeDone
 	if err != nil {
-		no := r.refusal(err)
+		no := r.refusal(ctx, err)
+		code = no.Code
 		failure = fmt.Sprintf("%d:%s", no.Code, no)
 		out.Header = nats.Header{
 			micro.ErrorCodeHeader: {strconv.Itoa(int(no.Code))},
@@ -129,27 +146,29 @@ func (r *requestDoor) answer(m *nats.Msg, began time.Time, reply []byte, err err
 		}
 		out.Data = body
 	}
-	r.stats.Done(time.Since(began), failure)
-	if m.Reply == "" {
+	took := time.Since(a.began)
+	r.stats.Done(took, failure)
+	a.observed.Settle(strconv.Itoa(int(code)), took, err)
+	if a.msg.Reply == "" {
 		return
 	}
 	if err := r.h.opts.Conn.PublishMsg(out); err != nil {
 		// The caller times out and asks again; all requests are safe to repeat.
-		r.h.log.Warn("reply was not sent", "subject", m.Subject, "error", err)
+		r.h.log.WarnContext(ctx, "reply was not sent", "subject", a.msg.Subject, "error", err)
 	}
 }
 
 // refusal is what the caller may see of an error. What they may not is in the
 // log, under the id that they see.
-func (r *requestDoor) refusal(err error) *function.Refusal {
+func (r *requestDoor) refusal(ctx context.Context, err error) *function.Refusal {
 	if no := function.RefusalOf(err, r.h.work.Err() != nil); no != nil {
 		if no.Code == function.CodeUnavailable {
-			r.h.log.Warn("request was not handled", "subject", r.door.Subject(), "error", err)
+			r.h.log.WarnContext(ctx, "request was not handled", "subject", r.door.Subject(), "error", err)
 		}
 		return no
 	}
 	id := nuid.Next()
-	r.h.log.Error("request failed", "subject", r.door.Subject(), "error_id", id, "error", err)
+	r.h.log.ErrorContext(ctx, "request failed", "subject", r.door.Subject(), "error_id", id, "error", err)
 	return &function.Refusal{Code: function.CodeInternal, Reason: "internal error " + id}
 }
 

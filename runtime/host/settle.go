@@ -38,7 +38,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			c.settle(d, err)
 			return
 		}
-		c.log.Warn("event waits in hand", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "event waits in hand", "position", d.sequence, "error", err)
 		if !held {
 			held = true
 			defer c.waiting(err)()
@@ -84,7 +84,7 @@ func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 	}
 	n, err := c.begun.add(c.h.work, d.sequence)
 	if err != nil {
-		c.log.Warn("suspect is noted by this process alone", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "suspect is noted by this process alone", "position", d.sequence, "error", err)
 	}
 	if n > c.h.f.Attempts {
 		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
@@ -109,17 +109,22 @@ func (c *consumer) settle(d *delivery, err error) {
 	if err != nil {
 		failure = headerText(err.Error())
 	}
-	c.stats.Done(time.Since(d.began), failure)
-	if errors.Is(err, errCrashLoop) {
-		c.bury(d, deadletter.ReasonCrashLoop, err, 0)
-		return
+	fate, crashes := function.FateOf(err, c.h.work.Err() != nil), errors.Is(err, errCrashLoop)
+	if crashes {
+		fate = function.Buried
 	}
-	switch fate := function.FateOf(err, c.h.work.Err() != nil); fate {
+	took := time.Since(d.began)
+	c.stats.Done(took, failure)
+	d.observed.Settle(fate.String(), took, err)
+	switch fate {
 	case function.Handled:
 		c.ack(d)
 	case function.Buried:
 		reason := deadletter.ReasonRejected
-		if errors.Is(err, function.ErrDecode) {
+		switch {
+		case crashes:
+			reason = deadletter.ReasonCrashLoop
+		case errors.Is(err, function.ErrDecode):
 			reason = deadletter.ReasonDecode
 		}
 		c.bury(d, reason, err, 0)
@@ -136,14 +141,14 @@ func (c *consumer) settle(d *delivery, err error) {
 func (c *consumer) failed(d *delivery, cause error) {
 	n, err := c.failures.add(c.h.work, d.sequence)
 	if err != nil {
-		c.log.Warn("failure is counted by this process alone", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "failure is counted by this process alone", "position", d.sequence, "error", err)
 	}
 	if n >= c.h.f.Attempts {
 		c.bury(d, deadletter.ReasonAttempts, cause, n)
 		return
 	}
 	wait := c.h.f.Wait(n)
-	c.log.Warn("event failed; comes again", "position", d.sequence, "event_id", d.event.ID,
+	c.log.WarnContext(c.context(d), "event failed; comes again", "position", d.sequence, "event_id", d.event.ID,
 		"attempt", n, "wait", wait, "error", cause)
 	c.nak(d, wait)
 }
@@ -159,12 +164,14 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 	}
 	wait := newBackoff()
 	for {
-		ctx, cancel := context.WithTimeout(c.h.work, c.h.f.Deadline)
+		ctx, cancel := context.WithTimeout(c.context(d), c.h.f.Deadline)
 		err := deadletter.Bury(ctx, c.h.opts.Store, letter)
 		cancel()
 		if err == nil {
-			c.log.Error("event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
-				"dead_letter", deadletter.ID(c.h.f.Name, c.stream, d.sequence))
+			id := deadletter.ID(c.h.f.Name, c.stream, d.sequence)
+			c.log.ErrorContext(c.context(d), "event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
+				"dead_letter", id)
+			d.observed.Buried(id, reason)
 			c.failures.forget(c.h.work, d.sequence)
 			if reason == deadletter.ReasonCrashLoop {
 				c.begun.forget(c.h.work, d.sequence)
@@ -172,7 +179,7 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 			c.ack(d)
 			return
 		}
-		c.log.Warn("dead letter waits in hand", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "dead letter waits in hand", "position", d.sequence, "error", err)
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return
@@ -196,7 +203,7 @@ func (c *consumer) nak(d *delivery, wait time.Duration) {
 // finds what it decided in the store.
 func (c *consumer) done(d *delivery, what string, err error) {
 	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-		c.log.Warn(fmt.Sprintf("could not %s", what), "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), fmt.Sprintf("could not %s", what), "position", d.sequence, "error", err)
 	}
 	c.letGo(d)
 }
