@@ -165,7 +165,7 @@ func TestProcessesThatDieAreTold(t *testing.T) {
 	s := newSystem(t)
 	server := freePort(t)
 	s.env = append(s.env, "EVENTSTORE_ADDR=%zz") // no address, for the functions alone
-	up := s.start("up --processes", "HEALTH_LISTEN="+server)
+	up := s.start("up --processes", "METRICS_LISTEN="+server)
 	eventually(t, "say that placeorder ends", func() error {
 		all, err := s.ls()
 		if err != nil {
@@ -197,7 +197,7 @@ func TestProcessesThatDieAreTold(t *testing.T) {
 func TestHealth(t *testing.T) {
 	s := newSystem(t)
 	listen := freePort(t)
-	s.start("up", "HEALTH_LISTEN="+listen).ready()
+	s.start("up", "METRICS_LISTEN="+listen).ready()
 	eventually(t, "be ready", func() error {
 		if code, text := status(t, "http://"+listen+"/readyz"); code != http.StatusOK {
 			return errors.New(text)

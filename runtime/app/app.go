@@ -30,6 +30,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
+	"github.com/waybill-go/waybill/runtime/telemetry"
 )
 
 // EventStore is the name under which the event store runs and is found.
@@ -98,7 +99,7 @@ type Settings struct {
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT, default=25s" min:"100ms" max:"10m" help:"how long a stop may take"`
 
 	ScaleCoolDown time.Duration `env:"SCALE_COOL_DOWN, default=30s" min:"1s" max:"1h" help:"how long fewer replicas of a function must have been enough before one is stopped"`
-	HealthListen  string        `env:"HEALTH_LISTEN" help:"where the process answers /healthz and /readyz over HTTP; nowhere if empty"`
+	MetricsListen string        `env:"METRICS_LISTEN" help:"where the process answers /metrics, /healthz and /readyz over HTTP; nowhere if empty"`
 
 	LogLevel  string `env:"LOG_LEVEL, default=info" oneof:"debug,info,warn,error" help:"least level that is logged"`
 	LogFormat string `env:"LOG_FORMAT, default=text" oneof:"text,json" help:"how it is logged"`
@@ -269,6 +270,8 @@ type session struct {
 	settings Settings
 	lookup   config.Lookup
 	log      *slog.Logger
-	stdout   io.Writer
-	stderr   io.Writer
+	// connection is what happened to the connection to NATS so far.
+	connection telemetry.Connection
+	stdout     io.Writer
+	stderr     io.Writer
 }

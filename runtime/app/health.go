@@ -47,35 +47,34 @@ func (h *health) problem() error {
 	return errors.Join(errs...)
 }
 
-// ServeHTTP answers /healthz with 200, and /readyz with 200 or with 503 and the
+// paths answers /healthz with 200, and /readyz with 200 or with 503 and the
 // reason. What is away is no reason to start a process again: so /healthz
 // says no more than that it is there.
-func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/healthz":
-		fmt.Fprintln(w, "ok")
-	case "/readyz":
+func (h *health) paths(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := h.problem(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
-	default:
-		http.NotFound(w, r)
-	}
+	})
+	mux.Handle("/metrics", metrics)
+	return mux
 }
 
-// startHealth answers over HTTP, where HEALTH_LISTEN says so, from the start on
+// startMetrics answers over HTTP, where METRICS_LISTEN says so, from the start on
 // until everything else has stopped.
-func (p *process) startHealth(ctx context.Context) error {
-	if p.settings.HealthListen == "" {
+func (p *process) startMetrics(ctx context.Context) error {
+	if p.settings.MetricsListen == "" {
 		return nil
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.HealthListen)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.MetricsListen)
 	if err != nil {
-		return fmt.Errorf("serve health: HEALTH_LISTEN=%q: %w", p.settings.HealthListen, err)
+		return fmt.Errorf("serve metrics and health: METRICS_LISTEN=%q: %w", p.settings.MetricsListen, err)
 	}
-	server := &http.Server{Handler: &p.health, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: p.health.paths(p.telemetry.Handler()), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	go func() {
 		if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			p.fail(err)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/waybill-go/waybill/runtime/telemetry"
 )
 
 // A warning that comes again and again is told so often in a while, and then how
@@ -27,7 +29,7 @@ func newLogger(s Settings, w io.Writer) *slog.Logger {
 	if s.LogFormat == "json" {
 		handler = slog.NewJSONHandler(w, options)
 	}
-	return slog.New(sparing{handler, "", &warnings{told: map[string]*window{}}})
+	return slog.New(sparing{telemetry.Logs(handler), "", &warnings{told: map[string]*window{}}})
 }
 
 // sparing is a handler that leaves out warnings that say the same. Messages are

@@ -85,20 +85,8 @@ func (s *session) natsOptions() ([]nats.Option, error) {
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 500*time.Millisecond),
 		nats.ReconnectBufSize(-1), // nothing is kept for a server that is away: callers are told
 		nats.PingInterval(20 * time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				s.log.Warn("lost connection to NATS", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { s.log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			s.log.Warn("NATS error", "subject", subject, "error", hinted(err))
-		}),
 	}
+	options = append(options, s.natsEvents()...)
 	for variable, path := range map[string]string{
 		"NATS_CREDS": s.settings.NATSCreds, "NATS_NKEY": s.settings.NATSNkey, "NATS_CA": s.settings.NATSCA,
 		"NATS_CERT": s.settings.NATSCert, "NATS_KEY": s.settings.NATSKey,
@@ -136,6 +124,40 @@ func (s *session) natsOptions() ([]nats.Option, error) {
 		options = append(options, option)
 	}
 	return options, nil
+}
+
+// natsEvents log and count what happens to the connection.
+func (s *session) natsEvents() []nats.Option {
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil: closed here
+				s.connection.Disconnects.Add(1)
+				s.log.Warn("lost connection to NATS", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			s.connection.Reconnects.Add(1)
+			s.log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.LameDuckModeHandler(func(nc *nats.Conn) {
+			s.connection.LameDucks.Add(1)
+			s.log.Warn("the NATS server is about to stop", "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject, dropped := "", 0
+			if sub != nil {
+				subject = sub.Subject
+				dropped, _ = sub.Dropped() // none of a subscription that is closed
+			}
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				s.connection.SlowConsumers.Add(1)
+				s.log.Warn("messages came faster than they were taken, and were dropped", "subject", subject, "dropped", dropped, "error", err)
+				return
+			}
+			s.connection.Errors.Add(1)
+			s.log.Warn("NATS error", "subject", subject, "error", hinted(err))
+		}),
+	}
 }
 
 // hinted adds to what NATS refuses the setting to look at.

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/groupcommit"
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/eventstore/rpc"
 	"github.com/waybill-go/waybill/runtime/deadletter"
@@ -23,6 +24,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/natsserver"
+	"github.com/waybill-go/waybill/runtime/telemetry"
 )
 
 // process holds the parts that run, and how to stop each.
@@ -34,7 +36,8 @@ type process struct {
 	nc       *nats.Conn
 	store    eventstore.Store
 
-	health health
+	health    health
+	telemetry *telemetry.Telemetry
 
 	// stops are called in the reverse order of starting.
 	stops []func(context.Context) error
@@ -66,7 +69,10 @@ type work struct {
 func (p *process) start(ctx context.Context, w work) error {
 	p.failed = make(chan error, 1)
 	functions := w.functions
-	if err := p.startHealth(ctx); err != nil {
+	if err := p.startTelemetry(ctx, w); err != nil {
+		return err
+	}
+	if err := p.startMetrics(ctx); err != nil {
 		return err
 	}
 	if err := p.startNATS(ctx, functions, w.server); err != nil {
@@ -113,6 +119,7 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 		return err
 	}
 	p.nc = nc
+	p.telemetry.Connected(nc.IsConnected)
 	if !embedded {
 		p.natsURL = p.natsTarget()
 	}
@@ -145,11 +152,12 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		if err != nil {
 			return err
 		}
-		client, err := rpc.Dial(p.settings.EventStoreAddr, append(options, resolvers(p.nc)...)...)
+		options = append(append(options, resolvers(p.nc)...), p.telemetry.DialOptions()...)
+		client, err := rpc.Dial(p.settings.EventStoreAddr, options...)
 		if err != nil {
 			return err
 		}
-		p.store = client
+		p.store = p.telemetry.Client(client)
 		p.onStop(func(context.Context) error { return client.Close() })
 		return nil
 	}
@@ -161,8 +169,12 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 	if err != nil {
 		return fmt.Errorf("EVENTSTORE_DB: %w", err)
 	}
-	p.store = backend
 	p.onStop(func(context.Context) error { return backend.Close() })
+	if b, ok := backend.(interface{ Stats() groupcommit.Stats }); ok {
+		p.telemetry.Commits(b.Stats)
+	}
+	backend = p.telemetry.Backend(backend)
+	p.store = backend
 	r, err := p.startRelay(backend, alone)
 	if err != nil {
 		return err
@@ -179,11 +191,12 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 		Streams: p.program.streams(),
 		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
-		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()),
+		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()), Relayed: p.telemetry.Relayed(),
 	})
 	if err != nil {
 		return nil, err
 	}
+	p.telemetry.Relay(relayed(r))
 	p.background(r.Run)
 	return r, nil
 }
@@ -226,7 +239,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 		return errors.Join(l.Close(), fmt.Errorf(
 			"serve event store: nobody can reach %s: set GRPC_ADVERTISE to the host:port that functions reach it at", address))
 	}
-	server := rpc.NewServer(store, access, p.log)
+	server := rpc.NewServer(store, access, p.log, p.telemetry.ServerOptions()...)
 	p.onStop(func(ctx context.Context) error { server.Stop(ctx); return nil })
 	go func() {
 		if err := server.Serve(l); err != nil {
@@ -236,7 +249,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 	known, err := host.Start(function.Function{
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
-		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release,
+		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
 		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: []host.Report{relayReport(r)},
 	})
 	if err != nil {
@@ -251,8 +264,11 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 	office := deadletter.New(deadletter.Options{
 		Store: store, Replay: host.Replayer(p.nc), Deadlines: p.program.deadlines(), Logger: p.log,
 	})
+	p.telemetry.DeadLetters(office.Open)
 	p.background(office.Run)
-	h, err := host.Start(office.Function(), host.Options{Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release})
+	h, err := host.Start(office.Function(), host.Options{
+		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
+	})
 	if err != nil {
 		return err
 	}
@@ -294,7 +310,8 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	cache := function.NewCache()
 	for _, f := range functions {
 		h, err := host.Start(f, host.Options{
-			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache, Logger: p.log, Release: p.program.Release,
+			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache,
+			Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
 		})
 		if err != nil {
 			return err

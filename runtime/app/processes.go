@@ -114,7 +114,7 @@ func (p *process) childEnv() []string {
 		env = append(env, "NATS_URL="+p.natsURL, "NATS_CONTEXT=")
 	}
 	// They end first: what they need must have time left to end after them.
-	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "HEALTH_LISTEN=")
+	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "METRICS_LISTEN=")
 }
 
 // supervised is what supervisors tell of a function.
