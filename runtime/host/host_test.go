@@ -406,6 +406,8 @@ func TestProjectionGetsEverythingInBatches(t *testing.T) {
 
 func TestStopGivesBackWhatHasNotBegun(t *testing.T) {
 	w := newWorld(t)
+	seen := &watcher{}
+	w.observer = seen
 	block := make(chan struct{})
 	first := w.start(function.Function{Name: "one", Concurrency: 2, Doors: []function.Door{
 		function.On(func(ctx context.Context, c counter, e opened) ([]event, error) {
@@ -427,6 +429,16 @@ func TestStopGivesBackWhatHasNotBegun(t *testing.T) {
 	})
 	time.AfterFunc(20*time.Millisecond, func() { close(block) })
 	w.stop(first)
+	back := 0
+	for _, o := range seen.all {
+		if o.ended != 1 || o.settled != o.begun {
+			t.Errorf("observed %+v", o)
+		}
+		back += 1 - o.settled
+	}
+	if back == 0 {
+		t.Error("the observer was not told of what was given back")
+	}
 	began := time.Now()
 	w.start(step("one", countOnce))
 	w.eventually("handle the rest", func() error {

@@ -97,6 +97,8 @@ type world struct {
 	server *natstest.Server
 	nc     *nats.Conn
 	store  *sqlite.Store
+	// observer is that of the functions that start; may be nil.
+	observer host.Observer
 }
 
 func newWorld(t *testing.T) *world {
@@ -128,6 +130,7 @@ func (w *world) start(f function.Function) *host.Host {
 	}
 	h, err := host.Start(f, host.Options{
 		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", Refresh: 100 * time.Millisecond,
+		Observer: w.observer,
 	})
 	if err != nil {
 		w.t.Fatal(err)
