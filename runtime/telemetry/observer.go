@@ -71,23 +71,29 @@ func (o *observer) Observe(t host.Taken) host.Observation {
 
 // begin begins the span of a message, under the context that it came with.
 func (o *observer) begin(t host.Taken) trace.Span {
-	parent := propagator.Extract(context.Background(), headers(t.Header))
-	attributes := []attribute.KeyValue{
-		system, semconv.MessagingDestinationName(t.Subject), semconv.MessagingMessageBodySize(t.Size), keyFunction.String(t.Function),
-	}
-	if id := t.Header.Get(nats.MsgIdHdr); id != "" {
-		attributes = append(attributes, semconv.MessagingMessageID(clip(id)))
-	}
 	name, kind := t.Door, trace.SpanKindServer
 	if t.Stream != "" {
 		name, kind = "process "+t.Subject, trace.SpanKindConsumer
-		attributes = append(attributes,
+	}
+	parent := propagator.Extract(context.Background(), headers(t.Header))
+	_, span := o.tracer.Start(parent, name, trace.WithTimestamp(t.At), trace.WithSpanKind(kind))
+	if span.IsRecording() { // most are not, where few are sampled
+		describeMessage(span, t)
+	}
+	return span
+}
+
+func describeMessage(span trace.Span, t host.Taken) {
+	span.SetAttributes(system, semconv.MessagingDestinationName(t.Subject), semconv.MessagingMessageBodySize(t.Size), keyFunction.String(t.Function))
+	if id := t.Header.Get(nats.MsgIdHdr); id != "" {
+		span.SetAttributes(semconv.MessagingMessageID(clip(id)))
+	}
+	if t.Stream != "" {
+		span.SetAttributes(
 			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess, semconv.MessagingConsumerGroupName(t.Function),
 			keyStream.String(t.Stream), keyAggregate.String(clip(envelope.Aggregate(t.Header))),
 			keyPosition.Int64(int64(t.Sequence)), keyDeliveries.Int64(int64(t.Deliveries))) //nolint:gosec // far from the end of both
 	}
-	_, span := o.tracer.Start(parent, name, trace.WithTimestamp(t.At), trace.WithSpanKind(kind), trace.WithAttributes(attributes...))
-	return span
 }
 
 // Batch implements host.Observer. A batch has a trace of its own, and links to
@@ -183,7 +189,7 @@ func (n *observation) End() {
 			n.door.waiting.Dec()
 		}
 	}
-	if !n.settled {
+	if !n.settled && n.span.IsRecording() {
 		n.span.SetAttributes(keyOutcome.String(function.GivenBack.String()))
 	}
 	n.span.End()

@@ -67,6 +67,10 @@ func (w appends) do(ctx context.Context, to eventstore.Store, a eventstore.Appen
 	if span == nil {
 		return done, err
 	}
+	defer span.End()
+	if !span.IsRecording() {
+		return done, err
+	}
 	span.SetAttributes(keyOutcome.String(outcome))
 	switch {
 	case err == nil && len(done.Events) > 0:
@@ -74,7 +78,6 @@ func (w appends) do(ctx context.Context, to eventstore.Store, a eventstore.Appen
 	case err != nil && outcome != outcomeConflict: // that one is in the course of things
 		fail(span, outcome, err)
 	}
-	span.End()
 	return done, err
 }
 
@@ -95,8 +98,10 @@ func (w appends) begin(ctx context.Context, a *eventstore.Append) (context.Conte
 		}
 		ctx, kind = trace.ContextWithRemoteSpanContext(ctx, parent), trace.SpanKindServer
 	}
-	ctx, span := w.tracer.Start(ctx, "append "+clip(a.Stream), trace.WithSpanKind(kind),
-		trace.WithAttributes(keyStream.String(clip(a.Stream)), keyAggregate.String(clip(a.Aggregate))))
+	ctx, span := w.tracer.Start(ctx, "append "+clip(a.Stream), trace.WithSpanKind(kind))
+	if span.IsRecording() {
+		span.SetAttributes(keyStream.String(clip(a.Stream)), keyAggregate.String(clip(a.Aggregate)))
+	}
 	if here {
 		own := traceparent(span.SpanContext())
 		a.Events = slices.Clone(a.Events) // the caller's stay as they are

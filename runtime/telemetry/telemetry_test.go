@@ -160,7 +160,7 @@ func event(traceparent string, n int) host.Taken {
 	}
 	return host.Taken{
 		Function: "view", Door: "ORDERS.>", Subject: "ORDERS.created", Header: h, At: time.Now(),
-		Stream: "ORDERS", Sequence: 7, Deliveries: uint64(n), //nolint:gosec // small
+		Stream: "ORDERS", Sequence: 7, Deliveries: uint64(n),
 	}
 }
 
@@ -350,4 +350,33 @@ func FuzzTraceparent(f *testing.F) {
 			t.Errorf("%q is %v, and that %v", s, c, again)
 		}
 	})
+}
+
+// BenchmarkEvent is what one event costs that is watched.
+func BenchmarkEvent(b *testing.B) {
+	exporter := tracetest.NewNoopExporter()
+	for _, c := range []struct {
+		name        string
+		metrics     bool
+		traceparent string
+	}{{"metrics", true, ""}, {"not sampled", false, strings.TrimSuffix(outside, "1") + "0"}, {"sampled", false, outside}} {
+		b.Run(c.name, func(b *testing.B) {
+			tel := &Telemetry{}
+			if c.metrics {
+				tel.metrics = newMetrics(Options{}, nil)
+			} else {
+				provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter))
+				defer func() { _ = provider.Shutdown(context.Background()) }()
+				tel.tracer = provider.Tracer(scope)
+			}
+			o, e := tel.Observer(), event(c.traceparent, 1)
+			b.ReportAllocs()
+			for b.Loop() {
+				n := o.Observe(e)
+				n.Begin()
+				n.Settle("handled", time.Millisecond, nil)
+				n.End()
+			}
+		})
+	}
 }
