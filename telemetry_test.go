@@ -219,8 +219,15 @@ func TestOneTraceOverProcesses(t *testing.T) {
 	for _, name := range []string{"eventstore", "placeorder", "payment", "review", "orderview orderquery"} {
 		all = append(all, s.start("run "+name).ready())
 	}
-	placeTraced(t, server.Connect(), "o1")
-	get(t, server.Connect(), "o1", "Approved")
+	nc := server.Connect()
+	for i := range 20 { // by then appends share a call
+		if _, err := place(nc, fmt.Sprintf("before%d", i), "200"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get(t, nc, "before19", "Approved")
+	placeTraced(t, nc, "o1")
+	get(t, nc, "o1", "Approved")
 	if got := r.paths(); len(got) > 0 {
 		t.Fatalf("sent already: %v", got)
 	}

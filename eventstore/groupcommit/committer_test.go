@@ -94,9 +94,15 @@ func TestWhatCameMeanwhileIsOneGroup(t *testing.T) {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			all = append(all, ask(t, c, toAppend(name, name)))
 		}
+		if s := c.Stats(); s != (Stats{Commits: 1, Appends: 1, Queued: 3, QueuedBytes: s.QueuedBytes}) || s.QueuedBytes == 0 {
+			t.Errorf("while the first is committed: %+v", s)
+		}
 		g.let <- nil
 		g.let <- nil
 		synctest.Wait()
+		if s := c.Stats(); s != (Stats{Commits: 2, Appends: 4}) || s.Plus(s).Appends != 8 {
+			t.Errorf("when all are: %+v", s)
+		}
 		for _, w := range all {
 			if !w.ended() || w.err != nil || w.answer.Version() != 1 {
 				t.Errorf("answer %+v, %v", w.answer, w.err)

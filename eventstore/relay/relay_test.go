@@ -30,6 +30,30 @@ func TestPositionIsSequence(t *testing.T) {
 	caughtUp(t, s, nc, 1)
 }
 
+// TestWhatIsRelayedIsTold in order, each event once, from SQL and from memory.
+func TestWhatIsRelayedIsTold(t *testing.T) {
+	nc, s := natstest.Start(t).Connect(), open(t)
+	add(t, s, 600)
+	var told atomic.Uint64
+	r, stop := startWith(t, s, nc, relay.Options{Relayed: func(e eventstore.Event, sent time.Time) {
+		if e.Position != told.Add(1) || sent.IsZero() || time.Since(sent) < 0 {
+			t.Errorf("told of position %d, sent at %v, as number %d", e.Position, sent, told.Load())
+		}
+	}})
+	add(t, s, 600)
+	caughtUp(t, s, nc, 1)
+	eventually(t, "say so", func() error {
+		if all := r.Status(); !r.Leads() || told.Load() != 1200 || len(all) == 0 || all[0].Relayed != 1200 || all[0].Head != 1200 {
+			return fmt.Errorf("told of %d, leads %v: %+v", told.Load(), r.Leads(), all)
+		}
+		return nil
+	})
+	stop()
+	if r.Leads() {
+		t.Error("it leads after its end")
+	}
+}
+
 func TestOnlyTheFeedGetsIn(t *testing.T) {
 	nc, s := natstest.Start(t).Connect(), open(t)
 	sub, err := nc.SubscribeSync(stream + ".>")

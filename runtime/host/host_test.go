@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,15 +167,15 @@ func TestWhoWaitedTooLongIsNotBegun(t *testing.T) {
 	w.request("slow.do", `{"id":"b"}`)      // they are taken in order: so the second waits now
 	<-time.After(2 * 50 * time.Millisecond) // for longer than it may
 	close(release)
-	codes := ""
+	var codes []string
 	for range 2 {
 		m, err := answers.NextMsg(10 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		codes += " " + m.Header.Get(micro.ErrorCodeHeader)
+		codes = append(codes, m.Header.Get(micro.ErrorCodeHeader))
 	}
-	if begun.Load() != 1 || !strings.Contains(codes, "429") {
+	if begun.Load() != 1 || !slices.Contains(codes, "429") {
 		t.Fatalf("%d were begun, answered %q", begun.Load(), codes)
 	}
 }
