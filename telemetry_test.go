@@ -242,6 +242,27 @@ func TestOneTraceOverProcesses(t *testing.T) {
 	r.await(t, orderTrace("client append ORDERS", true))
 }
 
+// TestATraceIsCarriedOn by events when nobody here looks at it.
+func TestATraceIsCarriedOn(t *testing.T) {
+	s := newSystem(t)
+	s.start("up", "OTEL_SDK_DISABLED=true").ready()
+	nc := s.connect()
+	sub, err := nc.SubscribeSync("ORDERS.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	placeTraced(t, nc, "o1")
+	for _, typ := range []string{"created", "paymentdebited", "approved"} {
+		m, err := sub.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Header.Get("traceparent"); m.Subject != "ORDERS."+typ || got != "00-"+traceID+"-"+callersID+"-01" {
+			t.Errorf("%s carries %q", m.Subject, got)
+		}
+	}
+}
+
 // TestACollectorThatHangs stops no order, and no end of the process.
 func TestACollectorThatHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and never answers
