@@ -28,13 +28,14 @@ import (
 
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/fleet"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/telemetry"
 )
 
 // EventStore is the name under which the event store runs and is found.
-const EventStore = "eventstore"
+const EventStore = fleet.EventStore
 
 // Program is what Main runs.
 type Program struct {

@@ -2,27 +2,23 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/fleet"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
 )
 
 // SupervisorName is the name under which a supervisor tells what it does.
 const SupervisorName = "supervisor"
-
-// supervisorDoor marks the endpoints with which it tells.
-const supervisorDoor = "supervisor"
 
 // startSupervisor runs the functions as processes, as many as each needs.
 func (p *process) startSupervisor(ctx context.Context, functions []function.Function) error {
@@ -64,7 +60,7 @@ func (p *process) startSupervisor(ctx context.Context, functions []function.Func
 	}
 	p.onStop(func(context.Context) error { known.Stop(); return nil })
 	for i, st := range s.Status() {
-		metadata := map[string]string{"door": supervisorDoor, "function": st.Function}
+		metadata := map[string]string{"door": fleet.SupervisorDoor, "function": st.Function}
 		if st.Stream != "" {
 			metadata["stream"], metadata["durable"] = st.Stream, st.Function
 		}
@@ -115,56 +111,4 @@ func (p *process) childEnv() []string {
 	}
 	// They end first: what they need must have time left to end after them.
 	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "METRICS_LISTEN=")
-}
-
-// supervised is what supervisors tell of a function.
-type supervised struct {
-	supervisor.Status
-	stream, durable string
-}
-
-// supervision gathers what supervisors tell, by function.
-func supervision(instances []discovery.Instance) map[string]*supervised {
-	all := map[string]*supervised{}
-	for _, i := range instances {
-		for n, e := range i.Endpoints {
-			if e.Metadata["door"] != supervisorDoor {
-				continue
-			}
-			var told supervisor.Status
-			if json.Unmarshal(i.Stats[n].Data, &told) != nil {
-				continue // anyone may answer; nonsense is passed over
-			}
-			s := all[e.Metadata["function"]]
-			if s == nil {
-				s = &supervised{stream: e.Metadata["stream"], durable: e.Metadata["durable"]}
-				all[e.Metadata["function"]] = s
-			}
-			s.Wanted, s.Starts = s.Wanted+told.Wanted, s.Starts+told.Starts
-			if told.Problem != "" {
-				s.Problem = told.Problem
-			}
-		}
-	}
-	return all
-}
-
-// addSupervised tells on the functions' lines what supervisors do; those that
-// are at zero have none yet.
-func addSupervised(lines []*line, told map[string]*supervised, lag func(l *line, stream, durable string)) []*line {
-	for name, s := range told {
-		i := slices.IndexFunc(lines, func(l *line) bool { return l.Name == name })
-		if i < 0 {
-			l := &line{Name: name, Hosts: []string{}, Releases: []string{}}
-			if s.durable != "" {
-				lag(l, s.stream, s.durable)
-			}
-			lines, i = append(lines, l), len(lines)
-		}
-		lines[i].Wanted, lines[i].Starts = &s.Wanted, &s.Starts
-		if s.Problem != "" {
-			lines[i].Problems = append(lines[i].Problems, "ends as soon as it begins: "+s.Problem+"; its log says why")
-		}
-	}
-	return lines
 }

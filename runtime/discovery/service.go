@@ -50,7 +50,9 @@ type Endpoint struct {
 	errors    int
 	lastError string
 	spent     time.Duration
+	recent    window
 	report    func() (done int, problem string)
+	problem   func() string
 	data      func() any
 }
 
@@ -120,13 +122,34 @@ func (e *Endpoint) Report(f func() (done int, problem string)) {
 	e.report = f
 }
 
-// Health is what a consumer's stats carry: what keeps it from its events, empty
-// if nothing does.
+// Health is what an endpoint's stats carry as their data.
 type Health struct {
-	Problem string `json:"problem,omitempty"`
+	// Problem is what keeps a consumer from its events; empty if nothing does.
+	Problem string `json:"problem,omitzero"`
+	// Latency is how long messages took of late, from when they came: the wait
+	// for their turn is part of it.
+	Latency Latency `json:"latency,omitzero"`
 }
 
-// Data has the endpoint's stats carry a value of its own, as JSON.
+// HealthOf reads what an endpoint's stats carry; anyone may answer, so nonsense
+// is passed over.
+func HealthOf(s *micro.EndpointStats) (h Health) {
+	if json.Unmarshal(s.Data, &h) != nil {
+		return Health{}
+	}
+	return h
+}
+
+// Problem has the endpoint's stats say what keeps it from its messages now:
+// empty if nothing does.
+func (e *Endpoint) Problem(f func() string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.problem = f
+}
+
+// Data has the endpoint's stats carry a value of its own, as JSON, instead of
+// [Health].
 func (e *Endpoint) Data(f func() any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,10 +158,12 @@ func (e *Endpoint) Data(f func() any) {
 
 // Done counts one message that was handled; failure is empty if it went well.
 func (e *Endpoint) Done(took time.Duration, failure string) {
+	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.done++
 	e.spent += took
+	e.recent.record(now, took)
 	if failure != "" {
 		e.errors++
 		e.lastError = failure
@@ -174,24 +199,39 @@ func (s *Service) Stats() micro.Stats {
 }
 
 func (e *Endpoint) stats() *micro.EndpointStats {
+	s, data := e.now()
+	if text, err := json.Marshal(data()); err == nil && string(text) != "{}" { // else there is none
+		s.Data = text
+	}
+	return s
+}
+
+// now is what the endpoint tells; its data takes time to make, and other locks,
+// so it is made when those that count no longer wait for it.
+func (e *Endpoint) now() (s *micro.EndpointStats, data func() any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := &micro.EndpointStats{
+	s = &micro.EndpointStats{
 		Name: e.info.Name, Subject: e.info.Subject, QueueGroup: e.info.QueueGroup,
 		NumRequests: e.done, NumErrors: e.errors, LastError: e.lastError, ProcessingTime: e.spent,
 	}
 	if e.report != nil {
 		s.NumRequests, s.LastError = e.report()
 	}
-	if e.data != nil {
-		if data, err := json.Marshal(e.data()); err == nil { // or there is none
-			s.Data = data
-		}
-	}
 	if e.done > 0 {
 		s.AverageProcessingTime = e.spent / time.Duration(e.done)
 	}
-	return s
+	if e.data != nil {
+		return s, e.data
+	}
+	recent, problem := e.recent.recent(time.Now()), e.problem
+	return s, func() any {
+		health := Health{Latency: recent}
+		if problem != nil {
+			health.Problem = problem()
+		}
+		return health
+	}
 }
 
 // Stop takes the instance off the list.

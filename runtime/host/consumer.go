@@ -95,7 +95,7 @@ func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, d
 		failures: newCounter(js, h.f.Name+"."+stream), begun: newCounter(js, h.f.Name+"."+stream+".began"),
 	}
 	c.since = time.Now()
-	stats.Data(func() any { return discovery.Health{Problem: c.problem()} })
+	stats.Problem(c.problem)
 	c.pull, c.endPull = context.WithCancel(context.Background())
 	c.door = door(c)
 	c.loops.Go(c.run)

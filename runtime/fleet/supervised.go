@@ -1,0 +1,60 @@
+package fleet
+
+import (
+	"encoding/json"
+
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
+)
+
+// SupervisorDoor marks the endpoints with which a supervisor tells of its
+// functions: their metadata has door, function, and stream and durable if it
+// takes events, and their data is a supervisor.Status.
+const SupervisorDoor = "supervisor"
+
+// supervised is what supervisors tell of a function.
+type supervised struct {
+	supervisor.Status
+	stream, durable string
+}
+
+// supervision gathers what supervisors tell, by function.
+func supervision(instances []discovery.Instance) map[string]*supervised {
+	all := map[string]*supervised{}
+	for _, i := range instances {
+		for n, e := range i.Endpoints {
+			if e.Metadata["door"] != SupervisorDoor {
+				continue
+			}
+			var told supervisor.Status
+			if json.Unmarshal(i.Stats[n].Data, &told) != nil {
+				continue // anyone may answer; nonsense is passed over
+			}
+			s := all[e.Metadata["function"]]
+			if s == nil {
+				s = &supervised{stream: e.Metadata["stream"], durable: e.Metadata["durable"]}
+				all[e.Metadata["function"]] = s
+			}
+			s.Wanted, s.Starts = s.Wanted+told.Wanted, s.Starts+told.Starts
+			if told.Problem != "" {
+				s.Problem = told.Problem
+			}
+		}
+	}
+	return all
+}
+
+// addSupervised tells of functions what supervisors do; those that are at zero
+// are there by that alone.
+func (l *list) addSupervised(told map[string]*supervised) {
+	for name, t := range told {
+		s, atZero := l.service(name)
+		if atZero && t.durable != "" {
+			l.askLag(s, t.stream, t.durable)
+		}
+		s.Wanted, s.Starts = &t.Wanted, &t.Starts
+		if t.Problem != "" {
+			s.Problems = append(s.Problems, "ends as soon as it begins: "+t.Problem+"; its log says why")
+		}
+	}
+}
