@@ -449,6 +449,8 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"deadletters replay --all", "", 1, []string{"function: is missing"}},
 		{"deadletters replay", "", 1, []string{"id: is missing"}},
 		{"deadletters drop x", "", 2, []string{"--reason"}},
+		{"trace o/1", "", 1, []string{"id: is", `"o/1"`}},
+		{"trace o1 --limit 0", "", 1, []string{"limit: is 0"}},
 		{"ls", "NATS_URL=nats://u:secret@127.0.0.1:1", 1, []string{"NATS_URL", "...@127.0.0.1:1"}},
 	} {
 		p := s.start(c.args, strings.Fields(c.env)...)
@@ -464,7 +466,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"provision", "--help"}, {"deadletters", "ls", "--help"}, {"deadletters", "edit", "--help"}, {"deadletters", "replay", "--help"}, {"deadletters", "drop", "--help"}, {"nkeys", "--help"}, {"manifests", "--help"}, {"export", "--help"}, {"import", "--help"}, {"verify", "--help"}, {"bench", "orders", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"up", "--help"}, {"run", "--help"}, {"ls", "--help"}, {"trace", "--help"}, {"provision", "--help"}, {"deadletters", "ls", "--help"}, {"deadletters", "edit", "--help"}, {"deadletters", "replay", "--help"}, {"deadletters", "drop", "--help"}, {"nkeys", "--help"}, {"manifests", "--help"}, {"export", "--help"}, {"import", "--help"}, {"verify", "--help"}, {"bench", "orders", "--help"}} {
 		var out, errs bytes.Buffer
 		code := waybill().Run(context.Background(), args, func(string) string { return "" }, &out, &errs)
 		if code != 0 || len(args) > 1 && !strings.Contains(out.String(), "Example") || !strings.Contains(out.String(), "NATS_URL") {

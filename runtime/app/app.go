@@ -50,8 +50,8 @@ type Program struct {
 	NATSConfig []byte
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
-	// Commands are the program's own, beside up, run, ls, deadletters, refill,
-	// forget, provision, nkeys, export, import and manifests.
+	// Commands are the program's own, beside up, run, ls, trace, deadletters,
+	// refill, forget, provision, nkeys, export, import and manifests.
 	Commands []Command
 }
 

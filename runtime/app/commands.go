@@ -21,6 +21,7 @@ type commands struct {
 	Run runCommand `cmd:"" help:"Run some functions, or the event store, against the NATS server at NATS_URL."`
 	Ls  lsCommand  `cmd:"" help:"List what runs: where, how many, how far behind."`
 
+	Trace       traceCommand   `cmd:"" help:"Show what happened to an order, or whatever the events are of: what caused what, and when."`
 	Deadletters lettersCommand `cmd:"" help:"Look at what functions could not handle; have it handled again, or drop it."`
 
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`

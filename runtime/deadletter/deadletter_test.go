@@ -2,12 +2,14 @@ package deadletter_test
 
 import (
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 )
@@ -59,5 +61,27 @@ func TestBury(t *testing.T) {
 				t.Errorf("data %.40s, raw %.40q, header %.80v, sequence %d", got.Data, got.Raw, got.Header, got.Sequence)
 			}
 		})
+	}
+}
+
+// TestFind finds a letter by what it is of.
+func TestFind(t *testing.T) {
+	store := memory.New()
+	id := deadletter.ID("payment", "ORDERS", 7)
+	if _, found, err := deadletter.Find(t.Context(), store, id); found || err != nil {
+		t.Fatalf("before it is buried: %v, %v", found, err)
+	}
+	if err := deadletter.Bury(t.Context(), store, deadletter.Letter{Function: "payment", Stream: "ORDERS", Sequence: 7}); err != nil {
+		t.Fatal(err)
+	}
+	l, found, err := deadletter.Find(t.Context(), store, id)
+	if !found || err != nil || l.ID != id || l.Function != "payment" || l.Position != 7 || l.Status != deadletter.StatusBuried {
+		t.Errorf("%+v, %v, %v", l, found, err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := deadletter.Find(t.Context(), store, id); found || !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Errorf("of a store that is closed: %v, %v", found, err)
 	}
 }

@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,6 +114,18 @@ func (s *Summary) evolve(typ string, c Change) {
 }
 
 var errNotThere = errors.New("there is no such dead letter")
+
+// Find reads the dead letter of an id that [ID] made, from the event store
+// itself: false when there is none.
+//
+// Errors: the store's; that of a letter that can't be read.
+func Find(ctx context.Context, store eventstore.Store, id string) (s State, found bool, err error) {
+	s, err = fold(store.ReadAggregate(ctx, eventstore.AggregateRead{Stream: Stream, Aggregate: id}))
+	if errors.Is(err, errNotThere) {
+		return s, false, nil
+	}
+	return s, err == nil, err
+}
 
 // fold makes the state of a dead letter's events.
 //

@@ -45,6 +45,8 @@ type Event struct {
 	Stream, Type string
 	// Handle decodes, loads, decides and appends; nil means handled.
 	Handle func(ctx context.Context, run *Runner, m Message) error
+
+	related func([]Message) (map[string][]string, error) // see Related
 }
 
 // Subject is STREAM.type.
@@ -62,7 +64,7 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 	var zero S
 	var event E
 	stream, typ := zero.Stream(), event.EventType()
-	return &Event{Stream: stream, Type: typ, Handle: func(ctx context.Context, run *Runner, m Message) error {
+	return &Event{Stream: stream, Type: typ, related: relatedOf[S], Handle: func(ctx context.Context, run *Runner, m Message) error {
 		decoded, err := zero.Decode(m.Type, m.Schema, m.Data)
 		if err != nil {
 			return fmt.Errorf("decode %s at position %d: %w: %w", m.Type, m.Position, ErrDecode, err)
@@ -110,6 +112,8 @@ type Request struct {
 	Stream string
 	// Prepare decodes and checks a request. What it returns answers it.
 	Prepare func(data []byte) (Prepared, error)
+
+	related func([]Message) (map[string][]string, error) // see Related; nil if it knows no State
 }
 
 // Prepared is a request that is decoded and checked.
@@ -157,7 +161,7 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	run func(ctx context.Context, r *Runner, aggregate string, decision func(context.Context, S) ([]D, error)) (S, error),
 ) Door {
 	var zero S
-	return &Request{subject: subject, Stream: zero.Stream(), Prepare: func(data []byte) (Prepared, error) {
+	return &Request{subject: subject, Stream: zero.Stream(), related: relatedOf[S], Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data)
 		if err != nil {
 			return Prepared{}, err

@@ -45,7 +45,7 @@ func TestBoth(t *testing.T) {
 	s.Await("BOOKINGS", "b1", "requested", "confirmed")
 }
 
-// TestProgram runs the program: up, a second confirm, a booking, and ls.
+// TestProgram runs the program: up, a second confirm, a booking, ls, and trace.
 func TestProgram(t *testing.T) {
 	listen := freePort(t)
 	url := "NATS_URL=nats://" + listen
@@ -72,6 +72,10 @@ func TestProgram(t *testing.T) {
 	ls := start(t, "ls", url)
 	if code := ls.end(); code != 0 || !regexp.MustCompile(`booking +1 (?s:.*)confirm +2 `).MatchString(ls.String()) {
 		t.Errorf("ls ended with %d:\n%s", code, ls)
+	}
+	trace := start(t, "trace b1", url)
+	if code := trace.end(); code != 0 || !regexp.MustCompile(`BOOKINGS.requested +b1 (?s:.*)└─ BOOKINGS.confirmed +b1 +2 +confirm `).MatchString(trace.String()) {
+		t.Errorf("trace ended with %d:\n%s", code, trace)
 	}
 	for _, p := range []*process{more, up} {
 		if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
