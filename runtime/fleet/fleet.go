@@ -155,7 +155,9 @@ func (s *Service) add(i discovery.Instance) {
 		default:
 			health := discovery.HealthOf(stats)
 			s.recent.Merge(health.Latency)
-			s.hasProblem("waits: ", health.Problem)
+			if door == "consumer" { // services that are none of ours may have another meaning for it
+				s.hasProblem("waits: ", health.Problem)
+			}
 		}
 	}
 	s.Replicas++

@@ -78,7 +78,13 @@ func TestReplicasAreOneService(t *testing.T) {
 	fast := slices.Repeat([]time.Duration{time.Millisecond}, 96)
 	announce(t, s, "payment", "1.0.0", "here", fast...)
 	announce(t, s, "payment", "2.0.0", "there", slices.Repeat([]time.Duration{time.Second}, 4)...)
-	p := list(t, s)["payment"]
+	foreign := announce(t, s, "foreign", "1.0.0", "here")
+	foreign.Endpoint("other", "foreign.other", nil).Data(func() any { return map[string]any{"problem": "of its own", "latency": "?"} })
+	all := list(t, s)
+	if f := all["foreign"]; f.Replicas != 1 || len(f.Problems) > 0 {
+		t.Errorf("foreign is %+v", f)
+	}
+	p := all["payment"]
 	if p.Replicas != 2 || p.Done != 100 || p.Errors != 50 || p.Lag != nil || p.DeadLetters != nil || p.Wanted != nil || len(p.Problems) > 0 {
 		t.Errorf("payment is %+v", p)
 	}
