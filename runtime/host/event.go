@@ -51,4 +51,9 @@ func (e *eventDoor) replay(d *delivery) error {
 	return <-done // every job before it has a deadline, and so has it
 }
 
-func (e *eventDoor) drain() { _ = e.jobs.wait(context.Background()) } // every job has a deadline
+func (e *eventDoor) drain() {
+	_ = e.jobs.wait(context.Background()) // every job has a deadline
+	if e.c.stopping() {
+		e.jobs.rest()
+	}
+}

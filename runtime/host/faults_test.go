@@ -190,9 +190,24 @@ func TestWithoutTheBucketAllGoesOn(t *testing.T) {
 	})
 }
 
+// serve has the store answer to other processes, until the test ends.
+func (w *world) serve() (address string) {
+	w.t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(w.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	server := rpc.NewServer(w.store, rpc.Access{}, slog.New(slog.DiscardHandler))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(l) })
+	w.t.Cleanup(func() { server.Stop(context.WithoutCancel(w.t.Context())); wg.Wait() })
+	return l.Addr().String()
+}
+
 const (
 	childNATS  = "HOST_TEST_NATS"
 	childStore = "HOST_TEST_STORE"
+	childBusy  = "HOST_TEST_BUSY" // the name of a function that takes 5 ms for everything
 	childSlow  = "HOST_TEST_SLOW" // c0 takes its time, and so is under way when c7 ends the process
 )
 
@@ -216,6 +231,12 @@ func child() error {
 		return countOnce(ctx, c, e)
 	})
 	f.Attempts, f.Concurrency = 2, 8
+	if name := os.Getenv(childBusy); name != "" {
+		f = step(name, func(context.Context, counter, opened) ([]event, error) {
+			time.Sleep(5 * time.Millisecond)
+			return nil, nil
+		})
+	}
 	if _, err := host.Start(f, host.Options{Conn: nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond}); err != nil {
 		return err
 	}
@@ -248,32 +269,18 @@ func TestASuspectIsNotHandledBesideAnother(t *testing.T) {
 func (w *world) crashLoop(counted int) {
 	t := w.t
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := rpc.NewServer(w.store, rpc.Access{}, slog.New(slog.DiscardHandler))
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(l) })
-	defer func() { server.Stop(context.WithoutCancel(t.Context())); wg.Wait() }()
-
+	address := w.serve()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	var crashes atomic.Int32
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			cmd := exec.CommandContext(ctx, os.Args[0])
-			cmd.Env = append(os.Environ(), childNATS+"="+w.server.URL(), childStore+"="+l.Addr().String())
-			in, err := cmd.StdinPipe()
-			if err != nil {
-				t.Error(err)
-				return
-			}
 			var exit *exec.ExitError
-			if errors.As(cmd.Run(), &exit) && exit.ExitCode() == 7 {
+			if errors.As(w.child(ctx, address), &exit) && exit.ExitCode() == 7 {
 				crashes.Add(1)
 			}
-			_ = in.Close()
 		}
 	})
 	w.eventually("handle all but one", func() error {

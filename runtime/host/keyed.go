@@ -7,22 +7,32 @@ import (
 
 // keyed runs jobs: at most so many at once, never two of one key, those of one
 // key in the order they came. It holds at most limit, waiting and running.
+//
+// Its workers stay until rest: a goroutine for each job would grow a stack of
+// its own each time, which took longer than many a job.
 type keyed struct {
-	slots chan struct{}
-	limit int
+	concurrency, limit int
 
-	mu     sync.Mutex
-	held   int
-	queues map[string][]func() // the jobs that wait behind a key's running one
-	idle   chan struct{}       // closed while nothing is held
+	mu      sync.Mutex
+	wake    sync.Cond // told when a job is ready, and at rest
+	ready   []keyedJob
+	queues  map[string][]func() // the jobs that wait behind a key's ready or running one
+	held    int
+	workers int
+	idle    int           // workers that wait for a job
+	empty   chan struct{} // closed while nothing is held
+	resting bool          // workers that find nothing ready end
+}
+
+type keyedJob struct {
+	key string
+	run func()
 }
 
 func newKeyed(concurrency, limit int) *keyed {
-	k := &keyed{
-		slots: make(chan struct{}, concurrency), limit: limit,
-		queues: map[string][]func(){}, idle: make(chan struct{}),
-	}
-	close(k.idle)
+	k := &keyed{concurrency: concurrency, limit: limit, queues: map[string][]func(){}, empty: make(chan struct{})}
+	k.wake.L = &k.mu
+	close(k.empty)
 	return k
 }
 
@@ -35,58 +45,87 @@ func (k *keyed) add(key string, job func()) bool {
 		return false
 	}
 	if k.held == 0 {
-		k.idle = make(chan struct{})
+		k.empty = make(chan struct{})
 	}
 	k.held++
 	if key != "" {
-		if waiting, running := k.queues[key]; running {
+		if waiting, busy := k.queues[key]; busy {
 			k.queues[key] = append(waiting, job)
 			return true
 		}
 		k.queues[key] = nil
 	}
-	go k.run(key, job)
+	k.ready = append(k.ready, keyedJob{key, job})
+	switch {
+	case len(k.ready) <= k.idle:
+		k.wake.Signal()
+	case k.workers < k.concurrency:
+		k.workers++
+		go k.work()
+	}
 	return true
 }
 
-func (k *keyed) run(key string, job func()) {
-	for job != nil {
-		k.slots <- struct{}{}
-		job()
-		<-k.slots
-		job = k.next(key)
+// work runs what is ready.
+func (k *keyed) work() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		for len(k.ready) == 0 {
+			if k.resting {
+				k.workers--
+				return
+			}
+			k.idle++
+			k.wake.Wait()
+			k.idle--
+		}
+		job := k.ready[0]
+		k.ready[0] = keyedJob{}
+		k.ready = k.ready[1:]
+		k.mu.Unlock()
+		job.run()
+		k.mu.Lock()
+		k.done(job.key)
 	}
 }
 
-// next ends a job, and answers the next one of its key.
-func (k *keyed) next(key string) func() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// done ends a job; the next one of its key is ready then, behind the others.
+func (k *keyed) done(key string) {
 	k.held--
 	if k.held == 0 {
-		close(k.idle)
+		close(k.empty)
 	}
 	if key == "" {
-		return nil
+		return
 	}
 	waiting := k.queues[key]
 	if len(waiting) == 0 {
 		delete(k.queues, key)
-		return nil
+		return
 	}
 	k.queues[key] = waiting[1:]
-	return waiting[0]
+	k.ready = append(k.ready, keyedJob{key, waiting[0]}) // this worker takes one, so none need be woken
 }
 
 // wait returns when nothing is held, or the context ends.
 func (k *keyed) wait(ctx context.Context) error {
 	k.mu.Lock()
-	idle := k.idle
+	empty := k.empty
 	k.mu.Unlock()
 	select {
-	case <-idle:
+	case <-empty:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// rest ends the workers as soon as they find nothing to do. What is added later
+// still runs.
+func (k *keyed) rest() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.resting = true
+	k.wake.Broadcast()
 }

@@ -182,6 +182,7 @@ func (r *requestDoor) drain(ctx context.Context) {
 	}
 	// ctx ends the wait; Stop then ends the handlers' contexts.
 	_ = r.jobs.wait(ctx)
+	r.jobs.rest()
 }
 
 // panicError is a panic in a handler, as an error.

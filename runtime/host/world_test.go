@@ -93,7 +93,7 @@ func add(_ context.Context, _ counter, r addRequest) ([]event, error) {
 
 // world is a server, a store and a relay.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	server *natstest.Server
 	nc     *nats.Conn
 	store  *sqlite.Store
@@ -101,7 +101,7 @@ type world struct {
 	observer host.Observer
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, server: natstest.Start(t)}
 	w.nc = w.server.Connect()
