@@ -42,7 +42,7 @@ func (w who) name() string {
 
 type lettersLs struct {
 	Function string `help:"Only those of this function."`
-	Reason   string `help:"Only those buried for: rejected, decode, attempts, crashloop."`
+	Reason   string `help:"Only those buried for: rejected, decode, attempts, crashloop, crowded."`
 	Status   string `help:"open (buried, edited, failed), buried, edited, failed, replayed or dropped." default:"open"`
 	Since    string `help:"Only those buried since: a time like 2026-01-02T15:04:05Z, or for so long, like 24h."`
 	Limit    int    `help:"How many at most." default:"50"`

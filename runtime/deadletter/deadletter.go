@@ -33,7 +33,8 @@ const (
 // Letter is a message that a function gave up on, whole, and why.
 type Letter struct {
 	Function string `json:"function"`
-	// Reason is the kind of the end: rejected, decode, attempts, crashloop.
+	// Reason is the kind of the end: rejected, decode, attempts, crashloop,
+	// crowded.
 	Reason string `json:"reason"`
 	// Error is the last error's text.
 	Error string `json:"error"`
@@ -59,6 +60,9 @@ const (
 	ReasonDecode    = "decode"
 	ReasonAttempts  = "attempts"
 	ReasonCrashLoop = "crashloop"
+	// ReasonCrowded: it had attempts left, but so many events were in backoff
+	// that the others would have stood still. The office replays it.
+	ReasonCrowded = "crowded"
 )
 
 const (

@@ -140,11 +140,13 @@ type filter struct {
 	function, stream, reason string
 	status                   Status
 	since                    time.Time
+	fresh                    int // replayed less often than this; 0 asks for all
 }
 
 func (f filter) matches(s Summary) bool {
 	return (f.function == "" || s.Function == f.function) && (f.stream == "" || s.Stream == f.stream) &&
 		(f.reason == "" || s.Reason == f.reason) && !s.Buried.Before(f.since) &&
+		(f.fresh == 0 || s.Replays < f.fresh) &&
 		(s.Status == f.status || f.status == StatusOpen && s.Status.Open())
 }
 
@@ -273,17 +275,18 @@ func (x *index) list(f filter, after uint64, limit int) (found []Summary, next u
 	return found, 0
 }
 
-// next answers the first letter that was buried behind a position, and where.
-func (x *index) next(f filter, after uint64) (id string, at uint64, ok bool) {
+// next answers the first letter that was buried behind a position, whose it is,
+// and where it was buried.
+func (x *index) next(f filter, after uint64) (id, function string, at uint64, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	from, _ := x.letters.find(after + 1)
 	for _, k := range x.letters.order[from:] {
 		if f.matches(k.Summary) {
-			return k.ID, k.at, true
+			return k.ID, k.Function, k.at, true
 		}
 	}
-	return "", 0, false
+	return "", "", 0, false
 }
 
 // open counts the open letters of each function, and those not listed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
@@ -39,6 +40,8 @@ type Options struct {
 	// Deadlines are how long each function may take for a message. Default
 	// function.DefaultDeadline.
 	Deadlines map[string]time.Duration
+	// Retry is how often those that were crowded out are replayed. Default 30 s.
+	Retry time.Duration
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -55,11 +58,20 @@ func New(opts Options) *Office {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Retry == 0 {
+		opts.Retry = 30 * time.Second
+	}
 	return &Office{opts: opts, index: newIndex(maxListed)}
 }
 
-// Run keeps the office's list until ctx ends.
+// Run keeps the office's list, and replays those that were crowded out, until
+// ctx ends.
 func (o *Office) Run(ctx context.Context) error {
+	retrying, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { o.retry(retrying) })
 	return o.index.run(ctx, o.opts.Store, o.opts.Logger.With("function", Name))
 }
 
@@ -134,7 +146,7 @@ func (o *Office) list(ctx context.Context, r ListRequest) (Listed, error) {
 		return Listed{}, err
 	}
 	var answer Listed
-	f := filter{r.Function, r.Stream, r.Reason, r.Status, r.Since}
+	f := filter{function: r.Function, stream: r.Stream, reason: r.Reason, status: r.Status, since: r.Since}
 	if next := uint64(0); r.Status.Open() {
 		answer.Letters, next = o.index.list(f, after, *r.Limit)
 		answer.Cursor = cursor(next)

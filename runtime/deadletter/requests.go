@@ -136,7 +136,7 @@ func (r *ListRequest) Check() error {
 	if !slices.Contains(all, r.Status) {
 		return function.Invalid("status", "is %.40q; allowed are %v", string(r.Status), all)
 	}
-	reasons := []string{"", ReasonRejected, ReasonDecode, ReasonAttempts, ReasonCrashLoop}
+	reasons := []string{"", ReasonRejected, ReasonDecode, ReasonAttempts, ReasonCrashLoop, ReasonCrowded}
 	if !slices.Contains(reasons, r.Reason) {
 		return function.Invalid("reason", "is %.40q; allowed are %v", r.Reason, reasons[1:])
 	}

@@ -86,15 +86,15 @@ func (w *world) askMany(n, clients int, subject string) time.Duration {
 // events are what a benchmark of consumers has to handle.
 const events = 50_000
 
-// fill appends the first event of so many counters.
-func (w *world) fill(n int) {
+// fill appends the first event of so many counters, many at once.
+func (w *world) fill(prefix string, n int) {
 	w.t.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 256 {
 		wg.Go(func() {
 			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				id := fmt.Sprintf("f%d", i)
+				id := fmt.Sprintf("%s%d", prefix, i)
 				_, err := w.store.Append(w.t.Context(), eventstore.Append{
 					Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New,
 					Events: []eventstore.Event{storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))},
@@ -130,7 +130,7 @@ func (w *world) stream(n int) jetstream.Stream {
 // that does nothing but decode. One round is all of it: -benchtime 5x.
 func BenchmarkConsumer(b *testing.B) {
 	w := newWorld(b)
-	w.fill(events)
+	w.fill("f", events)
 	stream := w.stream(events)
 	var raw, ours time.Duration
 	for round := 0; b.Loop(); round++ {
@@ -192,7 +192,7 @@ func (w *world) consume(name string) time.Duration {
 // 5 ms: one process beside two.
 func BenchmarkReplicas(b *testing.B) {
 	w := newWorld(b)
-	w.fill(events)
+	w.fill("f", events)
 	stream := w.stream(events)
 	address := w.serve()
 	round := 0

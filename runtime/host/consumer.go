@@ -44,6 +44,7 @@ type consumer struct {
 	door     dispatcher
 	failures *counter
 	begun    *counter // of suspects
+	crowd    crowd    // in backoff
 
 	pull    context.Context //nolint:containedctx // ends when the drain begins
 	endPull context.CancelFunc
@@ -234,6 +235,7 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 	case <-c.cut: // of the last time
 	default:
 	}
+	c.crowd.at(durable)
 	leases, endLeases := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })

@@ -113,7 +113,9 @@ func TestASlowStoreIsNoFailure(t *testing.T) {
 
 // durable makes a function's durable before the function does, with a short
 // lease, so that what a process that died had in hand comes again soon.
-func (w *world) durable(name string) jetstream.Consumer {
+func (w *world) durable(name string) jetstream.Consumer { return w.durableOf(name, 1000) }
+
+func (w *world) durableOf(name string, maxAckPending int) jetstream.Consumer {
 	w.t.Helper()
 	js, err := jetstream.New(w.nc)
 	if err != nil {
@@ -127,6 +129,7 @@ func (w *world) durable(name string) jetstream.Consumer {
 		}
 		c, err = stream.CreateConsumer(w.t.Context(), jetstream.ConsumerConfig{
 			Durable: name, FilterSubject: "COUNTERS.opened", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, AckWait: 500 * time.Millisecond,
+			MaxAckPending: maxAckPending,
 		})
 		return err
 	})

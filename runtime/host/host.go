@@ -7,6 +7,7 @@
 //	event.go     one event at a time of an aggregate, many at once
 //	batch.go     events in batches, for projections
 //	settle.go    what becomes of an event: its fate
+//	crowd.go     whether too many wait to be tried again
 //	counter.go   how often an event failed, or was begun
 //	replay.go    one event again, that had become a dead letter
 //	keyed.go     so many at once, never two of one aggregate

@@ -22,11 +22,11 @@ import (
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
-// office runs the service deadletters.
-func (w *world) office() {
+// office runs the service deadletters, which replays what was crowded out so often.
+func (w *world) office(retry time.Duration) {
 	w.t.Helper()
 	o := deadletter.New(deadletter.Options{
-		Store: w.store, Replay: host.Replayer(w.nc), Logger: slog.New(slog.DiscardHandler),
+		Store: w.store, Replay: host.Replayer(w.nc), Retry: retry, Logger: slog.New(slog.DiscardHandler),
 		Deadlines: map[string]time.Duration{"slow": time.Millisecond},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,7 +72,7 @@ func (w *world) buried(n int) {
 // function alone and once, whoever asks how often.
 func TestReplay(t *testing.T) {
 	w := newWorld(t)
-	w.office()
+	w.office(0)
 	var calls, others, works atomic.Int32
 	seen := make(chan string, 100)
 	picky := step("picky", func(_ context.Context, c counter, e opened) ([]event, error) {
@@ -173,7 +173,7 @@ func (w *world) causedBy(l deadletter.Summary) {
 // in a stream of the store to nobody.
 func TestReplayOfAProjection(t *testing.T) {
 	w := newWorld(t)
-	w.office()
+	w.office(0)
 	var works atomic.Bool
 	view := w.start(function.Function{Name: "view", Doors: []function.Door{
 		function.Project("COUNTERS", func(context.Context, function.Log, []function.Message) error {
@@ -241,7 +241,7 @@ func TestReplayOfAProjection(t *testing.T) {
 // does not answer in time.
 func TestReplayThatEndsUnknown(t *testing.T) {
 	w := newWorld(t)
-	w.office()
+	w.office(0)
 	var away, hangs atomic.Bool
 	release := make(chan struct{})
 	defer close(release)
@@ -296,7 +296,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 		}
 		return nil
 	})
-	w.office()
+	w.office(0)
 	letters := w.letters(`{"reason":"attempts"}`, 5)
 	var replayed deadletter.Replayed
 	for _, l := range letters {

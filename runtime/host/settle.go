@@ -137,7 +137,9 @@ func (c *consumer) settle(d *delivery, err error) {
 	}
 }
 
-// failed counts the failure, and buries the message at the last attempt.
+// failed counts the failure, and buries the message at the last attempt; or
+// before, when so many are in backoff that they would hold up the others: then
+// the office replays it.
 func (c *consumer) failed(d *delivery, cause error) {
 	n, err := c.failures.add(c.h.work, d.sequence)
 	if err != nil {
@@ -145,6 +147,10 @@ func (c *consumer) failed(d *delivery, cause error) {
 	}
 	if n >= c.h.f.Attempts {
 		c.bury(d, deadletter.ReasonAttempts, cause, n)
+		return
+	}
+	if !c.crowd.admits(c.h.work) {
+		c.bury(d, deadletter.ReasonCrowded, cause, n)
 		return
 	}
 	wait := c.h.f.Wait(n)
