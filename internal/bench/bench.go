@@ -35,7 +35,7 @@ type ordersCommand struct {
 	Clients   int           `default:"64" help:"How many place orders at once, each waiting for its own to be approved."`
 	Duration  time.Duration `default:"10s" help:"How long."`
 	Orders    int           `help:"Stop after so many orders, if that is sooner." default:"0"`
-	Rate      float64       `help:"Place so many a second, whatever becomes of them (open loop), instead of waiting." default:"0"`
+	Rate      float64       `help:"Place so many a second, whatever becomes of them (open loop): each once, and never again when it is refused." default:"0"`
 	Customers int           `default:"1000" help:"Spread the orders over so many customers."`
 	Settle    time.Duration `default:"30s" help:"How long to wait at the end for orders that are under way."`
 	JSON      bool          `name:"json" help:"Print JSON."`
@@ -44,7 +44,7 @@ type ordersCommand struct {
 // Help is shown by bench orders --help.
 func (ordersCommand) Help() string {
 	return "The orders are real: they stay, and orders.list shows them. Use a DATA_DIR of its own where that matters.\n\nExample: 64 clients for ten seconds, against what `waybill up` runs:\n\n  $ waybill bench orders\n\n" +
-		"Open loop, 500 orders a second:\n\n  $ waybill bench orders --rate 500"
+		"Open loop, 500 orders a second; a rate that is too high shows how overload is refused:\n\n  $ waybill bench orders --rate 500"
 }
 
 // Validate bounds the flags; kong calls it.
@@ -74,12 +74,17 @@ type Report struct {
 	// Retried counts requests that got no good answer and were made again
 	// under the same order id.
 	Retried int `json:"retried"`
+	// Refused were told 429 or 503, of an open loop, which does not ask again;
+	// Unanswered got no answer, or another error.
+	Refused    int `json:"refused"`
+	Unanswered int `json:"unanswered"`
 	// Skipped are those an open loop could not begin, because as many as it
 	// may hold were under way.
 	Skipped    int         `json:"skipped"`
 	PerSecond  float64     `json:"approved_per_second"`
 	ToAccepted Percentiles `json:"to_accepted_ms"`
 	ToApproved Percentiles `json:"to_approved_ms"`
+	ToRefused  Percentiles `json:"to_refused_ms"`
 }
 
 // Percentiles are in milliseconds.
@@ -103,8 +108,9 @@ type load struct {
 	pending  map[string]chan struct{} // orders that are not approved yet
 	accepted *hdrhistogram.Histogram  // microseconds
 	approved *hdrhistogram.Histogram
+	refused  *hdrhistogram.Histogram
 
-	begun, done, waiting, retried, skipped atomic.Int64
+	begun, done, waiting, retried, skipped, unanswered atomic.Int64
 }
 
 // Run places orders until the time is over, waits for them, and prints the
@@ -117,7 +123,7 @@ func (c *ordersCommand) Run(ctx context.Context, client *app.Client) error {
 	const longest = int64(10 * time.Minute / time.Microsecond)
 	l := &load{
 		c: c, nc: nc, pending: map[string]chan struct{}{},
-		accepted: hdrhistogram.New(1, longest, 3), approved: hdrhistogram.New(1, longest, 3),
+		accepted: hdrhistogram.New(1, longest, 3), approved: hdrhistogram.New(1, longest, 3), refused: hdrhistogram.New(1, longest, 3),
 	}
 	sub, err := nc.Subscribe("ORDERS.approved", func(m *nats.Msg) { l.finish(envelope.Aggregate(m.Header)) })
 	if err != nil {
@@ -187,7 +193,11 @@ func (l *load) place(ctx context.Context, began time.Time) {
 	l.mu.Unlock()
 	body := fmt.Appendf(nil, `{"order_id":%q,"customer_id":"c%d","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":200,"quantity":2}]}`,
 		id, l.begun.Load()%int64(l.c.Customers))
-	if !l.accept(ctx, body) {
+	accept := l.accept
+	if l.c.Rate > 0 {
+		accept = func(ctx context.Context, body []byte) bool { return l.ask(ctx, body, began) }
+	}
+	if !accept(ctx, body) {
 		l.finish(id)
 		return
 	}
@@ -214,6 +224,26 @@ func (l *load) accept(ctx context.Context, body []byte) bool {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+	return false
+}
+
+// ask asks once, and notes a refusal and how long it took to be told.
+func (l *load) ask(ctx context.Context, body []byte, began time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	reply, err := l.nc.RequestWithContext(ctx, "orders.place", body)
+	if err != nil {
+		l.unanswered.Add(1)
+		return false
+	}
+	switch reply.Header.Get(micro.ErrorCodeHeader) {
+	case "":
+		return true
+	case "429", "503":
+		l.record(l.refused, time.Since(began))
+	default:
+		l.unanswered.Add(1)
 	}
 	return false
 }
@@ -293,8 +323,9 @@ func (l *load) report(took time.Duration, w io.Writer) error {
 		Clients: l.c.Clients, Rate: l.c.Rate, Seconds: took.Seconds(),
 		Accepted: int(l.accepted.TotalCount()), Approved: int(l.done.Load()), Waiting: int(l.waiting.Load()),
 		Retried: int(l.retried.Load()), Skipped: int(l.skipped.Load()),
+		Refused: int(l.refused.TotalCount()), Unanswered: int(l.unanswered.Load()),
 		PerSecond:  float64(l.done.Load()) / took.Seconds(),
-		ToAccepted: percentiles(l.accepted), ToApproved: percentiles(l.approved),
+		ToAccepted: percentiles(l.accepted), ToApproved: percentiles(l.approved), ToRefused: percentiles(l.refused),
 	}
 	if l.c.JSON {
 		e := json.NewEncoder(w)
@@ -303,13 +334,13 @@ func (l *load) report(took time.Duration, w io.Writer) error {
 			return fmt.Errorf("print report: %w", err)
 		}
 	} else {
-		fmt.Fprintf(w, "%d orders accepted and %d approved in %.1f s: %.0f orders/s (%d not approved yet, %d retried, %d skipped)\n",
-			r.Accepted, r.Approved, r.Seconds, r.PerSecond, r.Waiting, r.Retried, r.Skipped)
+		fmt.Fprintf(w, "%d orders accepted and %d approved in %.1f s: %.0f orders/s (%d not approved yet, %d retried, %d refused, %d unanswered, %d skipped)\n",
+			r.Accepted, r.Approved, r.Seconds, r.PerSecond, r.Waiting, r.Retried, r.Refused, r.Unanswered, r.Skipped)
 		fmt.Fprintf(w, "%-20s %9s %9s %9s %9s %9s\n", "milliseconds", "p50", "p90", "p99", "p99.9", "max")
 		for _, row := range []struct {
 			name string
 			p    Percentiles
-		}{{"placed to accepted", r.ToAccepted}, {"placed to approved", r.ToApproved}} {
+		}{{"placed to accepted", r.ToAccepted}, {"placed to approved", r.ToApproved}, {"placed to refused", r.ToRefused}} {
 			fmt.Fprintf(w, "%-20s %9.2f %9.2f %9.2f %9.2f %9.2f\n", row.name, row.p.P50, row.p.P90, row.p.P99, row.p.P999, row.p.Max)
 		}
 	}

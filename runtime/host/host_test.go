@@ -105,7 +105,7 @@ func TestRequestsRunAtOnceAndDrain(t *testing.T) {
 	h := w.start(function.Function{Name: "slow", Concurrency: 8, Doors: []function.Door{function.Endpoint("slow.do", slow)}})
 	var wg sync.WaitGroup
 	var answered atomic.Int32
-	for range 20 {
+	for range 16 {
 		wg.Go(func() {
 			if m, err := w.nc.Request("slow.do", []byte(`{}`), 20*time.Second); err == nil && string(m.Data) == "1" {
 				answered.Add(1)
@@ -118,13 +118,13 @@ func TestRequestsRunAtOnceAndDrain(t *testing.T) {
 		}
 		return nil
 	})
-	// All twenty are in hand: a stop waits for every one of them.
+	// All sixteen are in hand: a stop waits for every one of them.
 	w.eventually("take all", func() error { return w.nc.Flush() })
 	time.AfterFunc(50*time.Millisecond, func() { close(release) })
 	w.stop(h)
 	wg.Wait()
-	if answered.Load() != 20 || most.Load() != 8 {
-		t.Fatalf("%d of 20 answered, %d at once", answered.Load(), most.Load())
+	if answered.Load() != 16 || most.Load() != 8 {
+		t.Fatalf("%d of 16 answered, %d at once", answered.Load(), most.Load())
 	}
 }
 

@@ -36,6 +36,13 @@ func newKeyed(concurrency, limit int) *keyed {
 	return k
 }
 
+// full tells whether add would refuse.
+func (k *keyed) full() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held >= k.limit
+}
+
 // add takes a job, or answers false when it holds as many as it may. Jobs with
 // an empty key wait for no other.
 func (k *keyed) add(key string, job func()) bool {

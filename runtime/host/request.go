@@ -20,9 +20,15 @@ import (
 // codeDone is what a request that was answered is counted under.
 const codeDone function.Code = 200
 
-// waitingPerSlot is how many requests may wait for each that runs. Who comes
-// when all places are taken is told at once, rather than left to time out.
-const waitingPerSlot = 16
+// waitingPerSlot is how many requests may wait for each that runs: a longer queue
+// would have more of them answered late, and no more of them answered. Who comes
+// when all places are taken is told at once.
+const waitingPerSlot = 1
+
+// TimeoutHeader is how long the caller waits for the answer, a duration like 2s.
+// NATS itself does not tell. Who has given up is not begun, and a handler's
+// context ends when its caller gives up.
+const TimeoutHeader = "Request-Timeout"
 
 // requestDoor answers the requests of one subject.
 type requestDoor struct {
@@ -69,26 +75,50 @@ func (r *requestDoor) take(m *nats.Msg) {
 	a.observed = r.h.opts.Observer.Observe(Taken{
 		Function: r.h.f.Name, Door: r.door.Subject(), Subject: m.Subject, Header: m.Header, Size: len(m.Data), At: a.began,
 	})
-	prepared, err := r.prepare(m.Data)
+	if r.jobs.full() { // before it costs anything
+		r.answer(a, nil, errTooMany)
+		return
+	}
+	patience, err := r.patience(m)
+	var prepared function.Prepared
+	if err == nil {
+		prepared, err = r.prepare(m.Data)
+	}
 	if err != nil {
 		r.answer(a, nil, err)
 		return
 	}
 	ok := r.jobs.add(prepared.Aggregate, func() {
-		if waited := time.Since(a.began); waited > r.h.f.Deadline { // nobody waits for the answer any more
+		waited := time.Since(a.began)
+		within := min(r.h.f.Deadline, patience-waited)
+		if waited > r.h.f.Deadline || within <= 0 { // nobody waits for the answer any more
 			r.answer(a, nil, &function.Refusal{
 				Code: function.CodeOverloaded, Reason: fmt.Sprintf("waited %v for its turn, and was not begun; try again later", waited.Round(time.Millisecond)),
 			})
 			return
 		}
-		reply, err := r.run(a, prepared)
+		reply, err := r.run(a, prepared, within)
 		r.answer(a, reply, err)
 	})
 	if !ok {
-		r.answer(a, nil, &function.Refusal{
-			Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later",
-		})
+		r.answer(a, nil, errTooMany)
 	}
+}
+
+var errTooMany = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later"}
+
+// patience is how long the caller waits at the most. One that does not tell has
+// the deadline for its turn, and then the deadline for the handler.
+func (r *requestDoor) patience(m *nats.Msg) (time.Duration, error) {
+	said := m.Header.Get(TimeoutHeader)
+	if said == "" {
+		return 2 * r.h.f.Deadline, nil
+	}
+	d, err := time.ParseDuration(said)
+	if err != nil || d <= 0 {
+		return 0, function.Invalid(TimeoutHeader, "is %.40q; a header with a duration like 2s is meant", said)
+	}
+	return d, nil
 }
 
 func (r *requestDoor) prepare(data []byte) (p function.Prepared, err error) {
@@ -97,7 +127,7 @@ func (r *requestDoor) prepare(data []byte) (p function.Prepared, err error) {
 }
 
 // run calls the handler. The reply is JSON.
-func (r *requestDoor) run(a asked, p function.Prepared) (reply []byte, err error) {
+func (r *requestDoor) run(a asked, p function.Prepared, within time.Duration) (reply []byte, err error) {
 	defer recovered(&err)
 	a.observed.Begin()
 	id := a.msg.Header.Get(nats.MsgIdHdr)
@@ -107,7 +137,7 @@ func (r *requestDoor) run(a asked, p function.Prepared) (reply []byte, err error
 	ctx := function.WithCause(a.observed.Context(r.h.work), function.Cause{
 		ID: printable(id), Traceparent: printable(a.msg.Header.Get("traceparent")), Time: time.Now(),
 	})
-	ctx, cancel := context.WithTimeout(ctx, r.h.f.Deadline)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	answer, err := p.Answer(ctx, r.h.runner)
 	if err != nil {
