@@ -24,6 +24,8 @@ race: ## Run the tests as CI does: race detector, random order
 .PHONY: bench
 bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . ./eventstore/...
+	go test -run '^$$' -bench 'Consumer|Replicas' -benchtime 5x ./runtime/host
+	go test -run '^$$' -bench Endpoint -benchtime 5000x ./runtime/host
 
 .PHONY: lint
 lint: ## Check the style of the code and of the protocol
@@ -42,6 +44,10 @@ verify: generate ## Check that generated code and go.mod are current
 	cd deploy/examples/booking && go mod tidy -diff
 	git diff --exit-code -- proto deploy/kubernetes
 	test -z "$$(git status --porcelain -- proto deploy/kubernetes)"
+
+.PHONY: upgrade
+upgrade: ## Run the build of .ci/previous beside this one, under load
+	bash .ci/upgrade
 
 .PHONY: ci
 ci: ## Run what CI runs

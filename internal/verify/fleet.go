@@ -18,8 +18,9 @@ import (
 // fleet is everything that runs: NATS servers, event stores and functions, each
 // a process of its own.
 type fleet struct {
-	program string // what the processes are started of
-	dir     string // logs, data
+	program  string // what the processes are started of
+	previous string // of another build; may be empty
+	dir      string // logs, data
 
 	servers   []*process // NATS
 	stores    []*process
@@ -72,6 +73,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		}
 		p := f.process(fmt.Sprintf("eventstore-%d", i+1), storePoints, append(common, "GRPC_LISTEN="+address), "run", "eventstore")
 		p.longest = time.Duration(t.stores) * 1500 * time.Millisecond // they are fewer
+		p.tables = true
 		f.stores = append(f.stores, p)
 	}
 	for _, one := range []struct {
@@ -83,7 +85,9 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		{"orderview", 2, viewPoints}, {"orderquery", 1, nil},
 	} {
 		for i := range one.replicas {
-			f.functions = append(f.functions, f.process(fmt.Sprintf("%s-%d", one.function, i+1), one.points, common, "run", one.function))
+			p := f.process(fmt.Sprintf("%s-%d", one.function, i+1), one.points, common, "run", one.function)
+			p.tables = one.function == "orderview" || one.function == "orderquery"
+			f.functions = append(f.functions, p)
 		}
 	}
 	return f, nil
@@ -165,6 +169,24 @@ func (f *fleet) arm(points []string, longest time.Duration) (point string, after
 	}
 	point = slices.MinFunc(points, func(a, b string) int { return f.hits[a] - f.hits[b] })
 	return point, 200*time.Millisecond + time.Duration(f.rand.Int64N(int64(longest)))
+}
+
+// build chooses of which build a process is started. All begin as the previous
+// one. What has tables in a database stays with this build once it ran it: it may
+// have changed them, and an older one refuses that.
+func (f *fleet) build(p *process) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.previous == "" || slices.Contains(f.servers, p) {
+		return f.program
+	}
+	if p.starts++; p.starts == 1 || f.rand.IntN(2) == 0 && !p.upgraded {
+		f.counts["start of the previous build"]++
+		return f.previous
+	}
+	p.upgraded = p.tables
+	f.counts["start of this build"]++
+	return f.program
 }
 
 // calm has the processes that wait for a crash point started again without one.

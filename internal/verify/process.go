@@ -21,7 +21,11 @@ type process struct {
 	points []string // crash points it can come by
 	// longest is how long it may live before one.
 	longest time.Duration
+	tables  bool // it makes tables in a database
 	f       *fleet
+
+	starts   int  // guarded by the fleet
+	upgraded bool // guarded by the fleet
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -87,7 +91,7 @@ func (p *process) begin() (<-chan *os.ProcessState, error) {
 	p.killed = false
 	point, after := p.f.arm(p.points, p.longest)
 	p.armed = point
-	p.cmd = exec.Command(p.f.program, p.args...) //nolint:gosec,noctx // our own program, which is ended by signals
+	p.cmd = exec.Command(p.f.build(p), p.args...) //nolint:gosec,noctx // our own program, which is ended by signals
 	p.cmd.Env = p.env
 	if point != "" {
 		p.cmd.Env = append(p.cmd.Env[:len(p.cmd.Env):len(p.cmd.Env)], fmt.Sprintf("%s=%s@%v", crash.Variable, point, after))

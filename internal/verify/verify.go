@@ -46,6 +46,7 @@ type command struct {
 	Writers     int           `default:"32" help:"How many callers append to hot aggregates, and read them."`
 	Settle      time.Duration `default:"2m" help:"How long all may take to come to its end after the last harm."`
 	Dir         string        `help:"Where data and logs are; a temporary folder if left out, which goes when all was well." type:"path"`
+	Previous    string        `placeholder:"PATH" help:"The program of another build, which part of the processes run: whatever is killed comes back as one or the other." type:"existingfile"`
 	SelfTest    bool          `name:"self-test" help:"Break each promise in what a short run left, and show that it is noticed."`
 	JSON        bool          `name:"json" help:"Print JSON."`
 }
@@ -54,7 +55,8 @@ type command struct {
 func (command) Help() string {
 	return "It starts its own NATS servers, event stores and functions on free ports of loopback; what runs already is left alone. " +
 		"It exits with 1 when a promise was broken, and says which.\n\nExample: ten minutes, on PostgreSQL, with three NATS servers:\n\n" +
-		"  $ waybill verify --duration 10m --nats-cluster 3 --postgres postgres://postgres@127.0.0.1:5432/postgres"
+		"  $ waybill verify --duration 10m --nats-cluster 3 --postgres postgres://postgres@127.0.0.1:5432/postgres\n\n" +
+		"An upgrade, and the way back, under load:\n\n  $ waybill verify --previous ./waybill-0.1.0"
 }
 
 // Validate bounds the flags; kong calls it.
@@ -189,6 +191,9 @@ func (c *command) verify(ctx context.Context, dir string) (_ *Report, _ *evidenc
 		}
 	}
 	f, err := newFleet(dir, c.Seed, t)
+	if err == nil && c.Previous != "" {
+		f.previous, err = filepath.Abs(c.Previous)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

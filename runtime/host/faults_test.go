@@ -295,3 +295,25 @@ func (w *world) crashLoop(counted int) {
 	})
 	cancel()
 }
+
+// TestADurableIsTakenAsItIs: its settings may be those of a newer release, which
+// an older replica must not undo.
+func TestADurableIsTakenAsItIs(t *testing.T) {
+	w := newWorld(t)
+	w.durableOf("old", 77)
+	h := w.start(step("old", countOnce))
+	w.append(3)
+	w.isEventually(3)
+	w.stop(h)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.Consumer(t.Context(), "COUNTERS", "old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has := c.CachedInfo().Config; has.MaxAckPending != 77 || has.AckWait != 500*time.Millisecond {
+		t.Errorf("its settings are now %+v", has)
+	}
+}

@@ -1,0 +1,35 @@
+package verify
+
+import (
+	"math/rand/v2"
+	"regexp"
+	"testing"
+)
+
+// TestBuild: functions come back as either build, what has tables never goes
+// back, and servers are not part of it.
+func TestBuild(t *testing.T) {
+	server, store, step := &process{}, &process{tables: true}, &process{}
+	f := &fleet{
+		program: "new", previous: "old", servers: []*process{server}, counts: map[string]int{},
+		rand: rand.New(rand.NewPCG(1, 1)),
+	}
+	runs := map[*process]string{}
+	for range 20 {
+		for _, p := range []*process{server, store, step} {
+			runs[p] += f.build(p)[:1]
+		}
+	}
+	for p, want := range map[*process]string{server: "^n+$", store: "^o+n+$", step: "^o.*n.*o"} {
+		if got := runs[p]; !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("ran %s, want %s", got, want)
+		}
+	}
+	if n := f.counts["start of this build"] + f.counts["start of the previous build"]; n != 40 {
+		t.Errorf("counted %v", f.counts)
+	}
+	f.previous = ""
+	if got := f.build(step); got != "new" {
+		t.Errorf("without a previous build it ran %q", got)
+	}
+}
