@@ -317,3 +317,39 @@ func TestADurableIsTakenAsItIs(t *testing.T) {
 		t.Errorf("its settings are now %+v", has)
 	}
 }
+
+// TestStopUnderABacklog: whatever was on its way to a replica that stops goes to
+// the next one at once. With a lease of an hour nothing that was missed would come.
+func TestStopUnderABacklog(t *testing.T) {
+	const n = 1000
+	w := newWorld(t)
+	w.fill("c", n)
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := jetstream.ConsumerConfig{
+		Durable: "one", FilterSubject: "COUNTERS.opened", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, AckWait: time.Hour,
+	}
+	w.stream(n)
+	if _, err := js.CreateConsumer(t.Context(), "COUNTERS", cfg); err != nil {
+		t.Fatal(err)
+	}
+	var handled atomic.Int32
+	f := step("one", func(ctx context.Context, c counter, e opened) ([]event, error) {
+		handled.Add(1)
+		return countOnce(ctx, c, e)
+	})
+	for stop := int32(1); stop <= 4; stop++ {
+		h := w.start(f)
+		w.eventually("be at it", func() error {
+			if got := handled.Load(); got < stop*n/5 {
+				return fmt.Errorf("%d handled", got)
+			}
+			return nil
+		})
+		w.stop(h)
+	}
+	w.start(f)
+	w.isEventually(n)
+}
