@@ -35,8 +35,6 @@ func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
 
 func (b *batchDoor) capacity() int { return batchCapacity }
 
-func (b *batchDoor) inOrder() bool { return true } // it need not read what is missing
-
 func (b *batchDoor) add(d *delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -66,9 +66,6 @@ type consumer struct {
 type dispatcher interface {
 	// capacity is how many deliveries may be in hand.
 	capacity() int
-	// inOrder tells that it wants events in the order of the stream, as far as
-	// one replica gets them in order.
-	inOrder() bool
 	// add takes one; there is always room, since capacity is kept.
 	add(*delivery)
 	// replay handles an event that nobody delivered, and answers how it went.
@@ -226,6 +223,71 @@ func (c *consumer) reachStore() error {
 		return fmt.Errorf("reach event store: %w", err)
 	}
 	return nil
+}
+
+// errCut ends the pulling when the event store can't be reached from here.
+var errCut = errors.New("the event store can't be reached from here")
+
+// pullFrom pulls until the drain begins, the durable is lost, or the event
+// store.
+func (c *consumer) pullFrom(durable jetstream.Consumer) error {
+	select {
+	case <-c.cut: // of the last time
+	default:
+	}
+	c.crowd.at(durable)
+	leases, endLeases := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
+	defer func() { endLeases(); wg.Wait() }()
+	for {
+		free, err := c.awaitRoom()
+		if err != nil {
+			// What is in hand may run for as long as a drain lets it.
+			c.door.drain()
+			return err
+		}
+		// A pull that is left alone ends by itself, so nothing that the server
+		// sends is ever missed: not at a drain either.
+		batch, err := durable.Fetch(free, jetstream.FetchMaxWait(c.h.opts.Refresh))
+		if err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+		for m := range batch.Messages() {
+			c.take(m)
+		}
+		if err := batch.Error(); err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
+	}
+}
+
+// awaitRoom waits until half of what may be in hand is free, so that one pull
+// brings many. An error says why there will be no more pulls.
+func (c *consumer) awaitRoom() (free int, err error) {
+	most := c.door.capacity()
+	for {
+		if c.stopping() {
+			return 0, c.pull.Err()
+		}
+		c.mu.Lock()
+		free = most - len(c.held)
+		c.mu.Unlock()
+		if free >= max(1, most/2) {
+			select {
+			case <-c.cut:
+				return 0, errCut
+			default:
+				return free, nil
+			}
+		}
+		select {
+		case <-c.freed:
+		case <-c.cut:
+			return 0, errCut
+		case <-c.pull.Done():
+		}
+	}
 }
 
 // take makes a delivery of a message and hands it on.

@@ -21,8 +21,6 @@ func newEventDoor(c *consumer, d *function.Event) *eventDoor {
 
 func (e *eventDoor) capacity() int { return eventCapacity(e.c.h.f) }
 
-func (e *eventDoor) inOrder() bool { return false } // most aggregates have one event of a type
-
 func eventCapacity(f function.Function) int { return prefetchPerSlot * f.Concurrency }
 
 // add always finds room: the consumer holds no more deliveries than there is.

@@ -3,8 +3,7 @@
 //
 //	request.go   a request: queue group, keyed, answered or refused
 //	durable.go   a durable consumer: what it is to be, found, made
-//	consumer.go  what of it is in hand, and the leases
-//	pull.go      pulls from it
+//	consumer.go  pulls from it, and keeps the leases
 //	event.go     one event at a time of an aggregate, many at once
 //	batch.go     events in batches, for projections
 //	settle.go    what becomes of an event: its fate
