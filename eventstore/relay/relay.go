@@ -36,6 +36,9 @@ type Options struct {
 	// Buckets are made when they are not there, so that they too come again when
 	// JetStream lost everything. One that is there is left as it is.
 	Buckets []jetstream.KeyValueConfig
+	// Others are streams that are no copies of what is in SQL. They are made like
+	// Buckets, with their durables.
+	Others []Other
 	// MaxAge bounds how long JetStream keeps an event; zero for ever. SQL
 	// keeps all.
 	MaxAge time.Duration
@@ -53,6 +56,12 @@ type Options struct {
 	Relayed func(e eventstore.Event, sent time.Time)
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
+}
+
+// Other is a stream that others publish to.
+type Other struct {
+	Config   jetstream.StreamConfig
+	Durables []jetstream.ConsumerConfig
 }
 
 const (
@@ -150,6 +159,7 @@ func (r *Relay) lead(ctx context.Context) {
 		r.discover(ctx)
 		if n%bucketLooks == 0 {
 			r.makeBuckets(ctx)
+			r.makeOthers(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -195,6 +205,37 @@ func (r *Relay) makeBuckets(ctx context.Context) {
 			r.log.Warn("bucket was not made", "bucket", b.Bucket, "error", err)
 		}
 	}
+}
+
+// makeOthers makes the other streams that are gone, and the durables of those.
+func (r *Relay) makeOthers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for _, o := range r.opts.Others {
+		if _, err := r.js.Stream(ctx, o.Config.Name); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err := r.makeOther(ctx, o); err != nil {
+			r.log.Warn("stream was not made", "stream", o.Config.Name, "error", err)
+		}
+	}
+}
+
+func (r *Relay) makeOther(ctx context.Context, o Other) error {
+	// By the clock, so that no message is ever at a sequence that another had in a
+	// stream that was lost: failures and dead letters are kept by sequence.
+	o.Config.FirstSeq = uint64(time.Now().UnixMicro()) //nolint:gosec // positive
+	s, err := r.js.CreateStream(ctx, o.Config)
+	if err != nil {
+		return fmt.Errorf("make stream %s: %w", o.Config.Name, err)
+	}
+	r.log.Info("made JetStream stream", "stream", o.Config.Name)
+	for _, d := range o.Durables {
+		if _, err := s.CreateConsumer(ctx, d); err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
+			return fmt.Errorf("make durable %s of %s: %w", d.Durable, o.Config.Name, err)
+		}
+	}
+	return nil
 }
 
 // worker is the worker of a stream, which begins when it is asked for first;

@@ -253,6 +253,12 @@ func (p Program) streams() []string {
 	return append(all, deadletter.Stream)
 }
 
+// timers tells whether a function has a timer.
+func (p Program) timers() bool {
+	_, durables := host.Timers(1, p.Functions...)
+	return len(durables) > 0
+}
+
 // names are what run takes: the event store and the functions.
 func (p Program) names() []string { return append([]string{EventStore}, names(p.Functions)...) }
 

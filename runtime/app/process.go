@@ -187,8 +187,13 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 	if err != nil {
 		return nil, err
 	}
+	var others []relay.Other
+	if p.program.timers() {
+		stream, durables := host.Timers(p.settings.FeedReplicas, p.program.Functions...)
+		others = append(others, relay.Other{Config: stream, Durables: durables})
+	}
 	r, err := relay.New(backend, p.nc, relay.Options{
-		Streams: p.program.streams(),
+		Streams: p.program.streams(), Others: others,
 		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
 		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
 		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()), Relayed: p.telemetry.Relayed(),

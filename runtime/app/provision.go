@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -45,7 +46,7 @@ func (c provisionCommand) Run(ctx context.Context, s *session, client *Client) e
 	}
 	var errs []error
 	for _, f := range s.program.Functions {
-		if d, ok := host.DurableOf(f); ok {
+		for _, d := range host.DurablesOf(f) {
 			errs = append(errs, s.provisionDurable(ctx, d, streams[d.Stream]))
 		}
 	}
@@ -57,7 +58,11 @@ func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetst
 	began, told := time.Now(), false
 	end := began.Add(c.Wait)
 	streams := map[string]jetstream.Stream{}
-	for _, name := range s.program.streams() {
+	names := s.program.streams()
+	if s.program.timers() {
+		names = append(names, function.TimersStream)
+	}
+	for _, name := range names {
 		for {
 			try, cancel := context.WithTimeout(ctx, provisionTimeout)
 			stream, err := host.FindStream(try, js, name)

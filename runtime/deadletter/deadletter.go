@@ -78,7 +78,7 @@ func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
 	if err != nil {
 		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
 	}
-	id := ID(l.Function, l.Stream, l.Sequence)
+	id := l.ID()
 	_, err = store.Append(ctx, eventstore.Append{
 		Stream: Stream, Aggregate: id, Expected: eventstore.Any,
 		Events: []eventstore.Event{{
@@ -92,7 +92,16 @@ func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
 	return nil
 }
 
-// ID names the dead letter of a message at a function. The sequence is the
+// ID names the letter.
+func (l Letter) ID() string {
+	if l.Stream == function.TimersStream && l.Event != "" {
+		// The same timer comes again, armed anew, at another sequence.
+		return function.DeriveID("deadletter", l.Function, l.Stream, l.Event)
+	}
+	return ID(l.Function, l.Stream, l.Sequence)
+}
+
+// ID names the dead letter of an event at a function. The sequence is the
 // event's position, for ever.
 func ID(name, stream string, sequence uint64) string {
 	return function.DeriveID("deadletter", name, stream, fmt.Sprint(sequence))

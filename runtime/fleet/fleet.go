@@ -117,12 +117,18 @@ func (l *list) service(name string) (s *Service, made bool) {
 	return l.services[i], !found
 }
 
-// askLag fills in what waits for a service; what nobody answers is left out.
+// askLag adds what waits for a service; what nobody answers is left out.
 func (l *list) askLag(s *Service, stream, durable string) {
 	s.consumes = true
-	if waits, inHand, err := l.lag(stream, durable); err == nil {
-		s.Lag, s.InHand = &waits, &inHand
+	waits, inHand, err := l.lag(stream, durable)
+	if err != nil {
+		return
 	}
+	if s.Lag == nil {
+		s.Lag, s.InHand = new(uint64), new(int)
+	}
+	*s.Lag += waits
+	*s.InHand += inHand
 }
 
 // add makes a service of all instances of a name.
@@ -130,10 +136,14 @@ func (l *list) add(instances []discovery.Instance) {
 	for _, i := range instances {
 		s, first := l.service(i.Name)
 		s.add(i)
+		var asked []string // several doors share a durable
 		for _, e := range i.Endpoints {
-			if durable := e.Metadata["durable"]; durable != "" && first && e.Metadata["door"] != SupervisorDoor {
-				l.askLag(s, e.Metadata["stream"], durable)
+			durable, stream := e.Metadata["durable"], e.Metadata["stream"]
+			if durable == "" || !first || e.Metadata["door"] == SupervisorDoor || slices.Contains(asked, stream) {
+				continue
 			}
+			asked = append(asked, stream)
+			l.askLag(s, stream, durable)
 		}
 	}
 	for _, s := range l.services {
@@ -187,11 +197,13 @@ func (l *list) addMissing(expected []function.Function) {
 	}
 	for _, f := range expected {
 		s, missing := l.service(f.Name)
-		d, consumes := host.DurableOf(f)
-		if !missing || !consumes {
+		if !missing {
 			continue
 		}
-		if l.askLag(s, d.Stream, f.Name); s.Lag != nil && *s.Lag > 0 {
+		for _, d := range host.DurablesOf(f) {
+			l.askLag(s, d.Stream, f.Name)
+		}
+		if s.Lag != nil && *s.Lag > 0 {
 			s.Problems = []string{fmt.Sprintf("does not run, and %d events wait for it", *s.Lag)}
 		}
 	}

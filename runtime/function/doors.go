@@ -58,6 +58,11 @@ func (d *Event) door()           {}
 // another was faster it is loaded and decided again. handle must have no
 // effect but on what is idempotent by the event's id or the aggregate's.
 //
+// A function may have several such doors, all of one stream; events of other
+// types are acknowledged unseen. A door that a later release adds takes what its
+// durable has not passed, and replicas of the release before would pass its events
+// by: stop those first.
+//
 // A message can come late, twice, and in another order than its neighbours:
 // handle looks at the state, and returns nothing when there is nothing to do.
 func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Context, state S, event E) ([]D, error)) Door {
@@ -65,24 +70,38 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 	var event E
 	stream, typ := zero.Stream(), event.EventType()
 	return &Event{Stream: stream, Type: typ, related: relatedOf[S], Handle: func(ctx context.Context, run *Runner, m Message) error {
-		decoded, err := zero.Decode(m.Type, m.Schema, m.Data)
+		next, err := decodeMessage[S](ctx, m)
 		if err != nil {
-			return fmt.Errorf("decode %s at position %d: %w: %w", m.Type, m.Position, ErrDecode, err)
+			return err
 		}
-		event, ok := any(decoded).(E)
+		event, ok := any(next.event).(E)
 		if !ok {
-			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, decoded)
+			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, next.event)
 		}
-		cause := Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: Now(ctx)}
-		next := &arrived[D]{event: decoded, version: m.Version, size: m.Size()}
-		if isEdited(ctx) {
-			next.version = 0 // the state is what is stored, and not this
-		}
-		_, err = decide(WithCause(ctx, cause), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
+		_, err = decide(WithCause(ctx, causeBy(ctx, m)), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
 			return handle(ctx, state, event)
 		})
 		return err
 	}}
+}
+
+// causeBy is the cause that a message is.
+func causeBy(ctx context.Context, m Message) Cause {
+	return Cause{ID: m.ID, CorrelationID: m.CorrelationID, Traceparent: m.Traceparent, Time: Now(ctx)}
+}
+
+// decodeMessage makes a domain event of a message.
+func decodeMessage[S State[S, D], D DomainEvent](ctx context.Context, m Message) (*arrived[D], error) {
+	var zero S
+	event, err := zero.Decode(m.Type, m.Schema, m.Data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s at position %d: %w: %w", m.Type, m.Position, ErrDecode, err)
+	}
+	next := &arrived[D]{event: event, version: m.Version, size: m.Size()}
+	if isEdited(ctx) {
+		next.version = 0 // the state is what is stored, and not this
+	}
+	return next, nil
 }
 
 // Projection is a door for every event of a stream; made by [Project].

@@ -10,6 +10,9 @@
 //	Project(stream, apply)          every event of a stream, to keep a read model
 //	Endpoint(subject, answer)       a request that touches no aggregate
 //	Query(subject, stream, answer)  the same, with a stream's events to read
+//	Timer(deadlines)                time that passed for an aggregate that waits
+//
+// A function may have several of them; its events are all of one stream.
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
@@ -31,6 +34,8 @@ type Function struct {
 	Name string
 	// Description is one line for people: nats micro ls shows it.
 	Description string
+	// Release is its semantic version, like 1.2.0. Default the program's.
+	Release string
 	// Doors are the ways in, at least one; their subjects differ.
 	Doors []Door
 	// Needs is what must be open while the function runs. A resource that
@@ -58,7 +63,8 @@ type Function struct {
 // where something scales it, like waybill up --processes or KEDA.
 type Scale struct {
 	// Min is the least. Default 0 for a function that only takes events, since
-	// they wait; 1 for one that answers requests, which don't.
+	// they wait; 1 for one that answers requests, which don't, or has a timer,
+	// which somebody must arm again after a loss.
 	Min int
 	// Max is the most. Default 4, and Min for a function that takes no events:
 	// nothing waits anywhere that would tell how many it needs.
@@ -102,8 +108,8 @@ func Needs(values ...any) []Resource {
 	return needs
 }
 
-// Door is a way into a function: one of the types *Event, *Projection and
-// *Request.
+// Door is a way into a function: one of the types *Event, *Projection, *Timed
+// and *Request.
 type Door interface {
 	// Subject is what the door listens to: ORDERS.created, orders.place.
 	Subject() string
@@ -128,7 +134,10 @@ const (
 	MaxLag         = 1_000_000
 )
 
-var nameGrammar = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+var (
+	nameGrammar    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	releaseGrammar = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]+)?$`)
+)
 
 // WithDefaults returns f with the defaults where it says nothing.
 func (f Function) WithDefaults() Function {
@@ -151,8 +160,8 @@ func (f Function) WithDefaults() Function {
 // scale is Scale with the defaults for its doors.
 func (f Function) scale() Scale {
 	s := f.Scale
-	consumes, answers := f.doors()
-	if s.Min == 0 && answers {
+	consumes, stays := f.doors()
+	if s.Min == 0 && stays {
 		s.Min = 1
 	}
 	if s.Max == 0 {
@@ -166,16 +175,20 @@ func (f Function) scale() Scale {
 	return s
 }
 
-// doors tells whether it takes events, and whether it answers requests.
-func (f Function) doors() (consumes, answers bool) {
+// doors tells whether it takes events, and whether one replica at least must
+// stay when none come.
+func (f Function) doors() (consumes, stays bool) {
 	for _, d := range f.Doors {
-		if _, request := d.(*Request); request {
-			answers = true
-		} else {
+		switch d.(type) {
+		case *Request:
+			stays = true
+		case *Timed:
+			consumes, stays = true, true
+		default:
 			consumes = true
 		}
 	}
-	return consumes, answers
+	return consumes, stays
 }
 
 // Check says what is wrong with the declaration; a mistake of its author.
@@ -186,6 +199,8 @@ func (f Function) Check() error {
 	switch f = f.WithDefaults(); {
 	case !nameGrammar.MatchString(f.Name):
 		return wrong("Name", "does not match %s", nameGrammar)
+	case f.Release != "" && !releaseGrammar.MatchString(f.Release):
+		return wrong("Release", "is %q; it must be a semantic version, like 1.2.0", f.Release)
 	case len(f.Doors) == 0 || len(f.Doors) > MaxDoors:
 		return wrong("Doors", "are %d; a function has 1 to %d", len(f.Doors), MaxDoors)
 	case f.Concurrency < 1 || f.Concurrency > MaxConcurrency:
@@ -203,28 +218,44 @@ func (f Function) Check() error {
 	case f.Scale.Lag < 1 || f.Scale.Lag > MaxLag:
 		return wrong("Scale.Lag", "is %d; allowed are 1 to %d", f.Scale.Lag, MaxLag)
 	}
-	seen := map[string]bool{}
-	consumers := 0
-	for _, d := range f.Doors {
-		if seen[d.Subject()] {
-			return wrong("Doors", "have the subject %q twice", d.Subject())
-		}
-		seen[d.Subject()] = true
-		switch d := d.(type) {
-		case *Event, *Projection:
-			consumers++
-		case *Request:
-			if !isSubject(d.subject) {
-				return wrong("Doors", "have the subject %q; a request's subject is words of [A-Za-z0-9_-] with dots between", d.subject)
-			}
-		}
-	}
-	if consumers > 1 {
-		// The durable has the function's name, and several filter subjects on
-		// one consumer are slow on a backlog.
-		return wrong("Doors", "have %d event doors; a function has one, since its durable bears its name", consumers)
+	if reason := f.checkDoors(); reason != "" {
+		return wrong("Doors", "%s", reason)
 	}
 	return nil
+}
+
+// checkDoors says what is wrong with the doors; empty if nothing is.
+func (f Function) checkDoors() string {
+	seen := map[string]bool{}
+	stream, projection, consumers := "", "", 0
+	for _, d := range f.Doors {
+		if seen[d.Subject()] {
+			return fmt.Sprintf("have the subject %q twice", d.Subject())
+		}
+		seen[d.Subject()] = true
+		its := stream
+		switch d := d.(type) {
+		case *Event:
+			its = d.Stream
+		case *Timed:
+			its = d.Stream
+		case *Projection:
+			its, projection = d.Stream, d.Stream
+		case *Request:
+			if !isSubject(d.subject) {
+				return fmt.Sprintf("have the subject %q; a request's subject is words of [A-Za-z0-9_-] with dots between", d.subject)
+			}
+			continue
+		}
+		if consumers++; stream != "" && its != stream {
+			return fmt.Sprintf("take events of %s and of %s; a function takes those of one stream, on which it has its durable", stream, its)
+		}
+		stream = its
+	}
+	if projection != "" && consumers > 1 {
+		return fmt.Sprintf("take all events of %s in batches, and others beside; a projection is the one event door of its function", projection)
+	}
+	return ""
 }
 
 var subjectGrammar = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)

@@ -29,6 +29,8 @@ func Related(functions []Function, events []Message) ([]Reference, error) {
 			switch d := d.(type) {
 			case *Event:
 				related = d.related
+			case *Timed:
+				related = d.related
 			case *Request:
 				related = d.related
 			}
@@ -65,6 +67,8 @@ func streamOf(d Door) string {
 	case *Event:
 		return d.Stream
 	case *Projection:
+		return d.Stream
+	case *Timed:
 		return d.Stream
 	case *Request:
 		return d.Stream

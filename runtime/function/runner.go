@@ -164,14 +164,10 @@ type arrived[D DomainEvent] struct {
 func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	next *arrived[D], seed string, decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	seen, _ := remembered[S](r, aggregate)
+	seen := arrive[S](r, aggregate, next)
 	fresh, atLeast := false, uint64(0)
 	if next != nil {
 		atLeast = next.version
-	}
-	if next != nil && seen.version+1 == next.version {
-		seen = loaded[S]{state: seen.state.Evolve(next.event), version: next.version, size: seen.size + next.size}
-		remember(r, aggregate, seen)
 	}
 	for range maxDecisions {
 		if seen.version < atLeast || atLeast == 0 {
@@ -205,6 +201,17 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		atLeast, fresh = 0, false
 	}
 	return seen.state, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, ErrConflicts)
+}
+
+// arrive is what is known of an aggregate, with the event that arrived if that
+// is the next one.
+func arrive[S State[S, D], D DomainEvent](r *Runner, aggregate string, next *arrived[D]) loaded[S] {
+	seen, _ := remembered[S](r, aggregate)
+	if next != nil && seen.version+1 == next.version {
+		seen = loaded[S]{state: seen.state.Evolve(next.event), version: next.version, size: seen.size + next.size}
+		remember(r, aggregate, seen)
+	}
+	return seen
 }
 
 // errNotThere says that a command is to an aggregate without events.
@@ -298,8 +305,17 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 	return after, false, nil
 }
 
-// load reads what lies behind the version that is known.
+// load reads what lies behind the version that is known, and remembers it.
 func load[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, known loaded[S]) (loaded[S], error) {
+	known, err := read(ctx, r, aggregate, known)
+	if err == nil {
+		remember(r, aggregate, known)
+	}
+	return known, err
+}
+
+// read reads what lies behind the version that is known.
+func read[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, known loaded[S]) (loaded[S], error) {
 	events, err := eventstore.Collect(r.store.ReadAggregate(ctx, eventstore.AggregateRead{
 		Stream: known.state.Stream(), Aggregate: aggregate, From: known.version + 1,
 	}))
@@ -309,7 +325,6 @@ func load[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregat
 	if err != nil {
 		return known, fmt.Errorf("load %s %q: %w", known.state.Stream(), aggregate, err)
 	}
-	remember(r, aggregate, known)
 	return known, nil
 }
 

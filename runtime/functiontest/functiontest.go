@@ -99,6 +99,57 @@ func (h *History) When(event function.DomainEvent) *Outcome {
 	})
 }
 
+// WhenTimeIs has the function's timer fire for the aggregate at a time, which
+// function.Now answers then. What the aggregate does not wait for, or not yet, is
+// left as it is.
+func (h *History) WhenTimeIs(now time.Time) *Outcome {
+	h.t.Helper()
+	door, aggregate, due := h.due()
+	what := fmt.Sprintf("%s, when it is %s", h.f.Name, now.UTC().Format(time.RFC3339Nano))
+	m := function.Message{ID: function.TimerID(h.f.Name, door.Stream, aggregate, due), Aggregate: aggregate, CorrelationID: aggregate}
+	return h.cause(what, door.Stream, func(ctx context.Context, run *function.Runner) ([]byte, error) {
+		_, err := door.Fire(function.WithCause(ctx, function.Cause{Time: now}), run, m)
+		return nil, err
+	})
+}
+
+// ThenWaits checks until when the aggregate waits now; the zero time says that it
+// does not.
+func (h *History) ThenWaits(until time.Time) *History {
+	h.t.Helper()
+	if _, aggregate, due := h.due(); !due.Equal(until) {
+		h.t.Errorf("%s: %q waits until %v, and not until %v", h.f.Name, aggregate, due, until)
+	}
+	return h
+}
+
+// due stores what is given, and answers until when the aggregate waits.
+func (h *History) due() (door *function.Timed, aggregate string, due time.Time) {
+	h.t.Helper()
+	door, aggregate = h.timerDoor(), h.aggregate
+	if aggregate == "" {
+		aggregate = Aggregate
+	}
+	h.give(door.Stream, aggregate, &h.past)
+	h.give(door.Stream, aggregate, &h.meanwhile)
+	due, err := door.DueOf(h.t.Context(), function.NewRunner(h.f.Name, h.store, nil), aggregate)
+	if err != nil {
+		h.t.Fatalf("%s: until when %q waits: %v", h.f.Name, aggregate, err)
+	}
+	return door, aggregate, due
+}
+
+func (h *History) timerDoor() *function.Timed {
+	h.t.Helper()
+	for _, d := range h.f.Doors {
+		if d, ok := d.(*function.Timed); ok {
+			return d
+		}
+	}
+	h.t.Fatalf("%s has no timer; it has %s", h.f.Name, h.subjects())
+	return nil
+}
+
 // eventDoor answers the function's door for a type of event.
 func (h *History) eventDoor(typ string) (stream string, handle func(context.Context, *function.Runner, function.Message) error) {
 	h.t.Helper()

@@ -34,14 +34,19 @@ const (
 // consumer pulls from the function's durable for as long as the host lives,
 // and finds it again, or makes it anew, whenever it is gone.
 type consumer struct {
-	h        *Host
-	log      *slog.Logger
-	js       jetstream.JetStream
-	durable  Durable
-	stream   string
-	subject  string
-	stats    *discovery.Endpoint
-	door     dispatcher
+	h       *Host
+	log     *slog.Logger
+	js      jetstream.JetStream
+	durable Durable
+	stream  string
+	subject string
+	// stats are by the event's type; those of "" count all others.
+	stats map[string]*discovery.Endpoint
+	door  dispatcher
+	// found is called each time that the durable was found; also tells of another
+	// problem. Either may be nil.
+	found    func()
+	also     func() string
 	failures *counter
 	begun    *counter // of suspects
 	crowd    crowd    // in backoff
@@ -53,8 +58,7 @@ type consumer struct {
 	mu    sync.Mutex
 	held  map[*delivery]struct{}
 	freed chan struct{} // told when a delivery is let go
-	cut   chan struct{} // told when the event store can't be reached from here
-	alone sync.RWMutex  // locked while a suspect is handled, and read-locked for all others
+	cut   chan error    // told why no more may be pulled by this process
 	state error         // why nothing is pulled; nil when it is
 	since time.Time     // when that began
 	told  string        // what the log says of it
@@ -80,27 +84,34 @@ type delivery struct {
 	event      eventstore.Event
 	deliveries uint64
 	sequence   uint64
+	stored     time.Time // by the server's clock; zero of a replay
 	began      time.Time
 	edited     bool // the event's data is not what is stored
 	observed   Observation
 }
 
-func (h *Host) openConsumer(js jetstream.JetStream, stats *discovery.Endpoint, door func(*consumer) dispatcher) *consumer {
-	durable, _ := DurableOf(h.f) // it has one, or nobody would ask
+// newConsumer makes a consumer; it pulls when it has a door, and was begun.
+func (h *Host) newConsumer(js jetstream.JetStream, durable Durable, stats map[string]*discovery.Endpoint) *consumer {
 	stream := durable.Stream
 	c := &consumer{
 		h: h, js: js, durable: durable, stream: stream, subject: durable.Config.FilterSubject, stats: stats,
 		log:  h.log.With("stream", stream),
-		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan struct{}, 1),
+		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan error, 1),
 		state:    errors.New("starting"),
 		failures: newCounter(js, h.f.Name+"."+stream), begun: newCounter(js, h.f.Name+"."+stream+".began"),
 	}
 	c.since = time.Now()
-	stats.Problem(c.problem)
 	c.pull, c.endPull = context.WithCancel(context.Background())
-	c.door = door(c)
-	c.loops.Go(c.run)
 	return c
+}
+
+// begin has it pull.
+func (c *consumer) begin(door dispatcher) {
+	c.door = door
+	for _, s := range c.stats {
+		s.Problem(c.problem)
+	}
+	c.loops.Go(c.run)
 }
 
 func (c *consumer) stopping() bool { return c.pull.Err() != nil }
@@ -172,6 +183,8 @@ func (c *consumer) problem() string {
 		return c.state.Error()
 	case c.waits > 0:
 		return fmt.Sprintf("%d in hand wait: %s", c.waits, c.why)
+	case c.also != nil:
+		return c.also()
 	default:
 		return ""
 	}
@@ -210,6 +223,9 @@ func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
 		return nil, err
 	}
 	found, _, err := c.durable.Ensure(ctx, stream)
+	if err == nil && c.found != nil {
+		c.found()
+	}
 	return found, err
 }
 
@@ -227,6 +243,9 @@ func (c *consumer) reachStore() error {
 
 // errCut ends the pulling when the event store can't be reached from here.
 var errCut = errors.New("the event store can't be reached from here")
+
+// errWidened ends it when what comes is not what the durable filtered.
+var errWidened = errors.New("a newer release has widened the durable")
 
 // pullFrom pulls until the drain begins, the durable is lost, or the event
 // store.
@@ -275,16 +294,16 @@ func (c *consumer) awaitRoom() (free int, err error) {
 		c.mu.Unlock()
 		if free >= max(1, most/2) {
 			select {
-			case <-c.cut:
-				return 0, errCut
+			case err := <-c.cut:
+				return 0, err
 			default:
 				return free, nil
 			}
 		}
 		select {
 		case <-c.freed:
-		case <-c.cut:
-			return 0, errCut
+		case err := <-c.cut:
+			return 0, err
 		case <-c.pull.Done():
 		}
 	}
@@ -298,7 +317,7 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.log.Error("message without metadata", "subject", m.Subject(), "error", err)
 		return // no message of a stream: there is nothing to acknowledge
 	}
-	d.deliveries, d.sequence = meta.NumDelivered, meta.Sequence.Stream
+	d.deliveries, d.sequence, d.stored = meta.NumDelivered, meta.Sequence.Stream, meta.Timestamp
 	d.observed = c.h.opts.Observer.Observe(Taken{
 		Function: c.h.f.Name, Door: c.subject, Subject: m.Subject(), Header: m.Headers(), Size: len(m.Data()), At: d.began,
 		Stream: c.stream, Sequence: d.sequence, Deliveries: d.deliveries,
@@ -310,12 +329,26 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.giveBack(d)
 		return
 	}
+	if foreign := c.subject != all(c.stream) && m.Subject() != c.subject; foreign {
+		c.giveBack(d)
+		c.cutOff(errWidened)
+		return
+	}
 	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.sequence)
 	if err != nil {
 		c.settle(d, fmt.Errorf("%w: %w", function.ErrDecode, err))
 		return
 	}
 	c.door.add(d)
+}
+
+// cutOff has this process pull no more until it finds the durable, and the event
+// store, again.
+func (c *consumer) cutOff(why error) {
+	select {
+	case c.cut <- why:
+	default: // it is being told
+	}
 }
 
 // extend prolongs the lease of everything in hand, and with it the time until
@@ -354,6 +387,19 @@ func (c *consumer) letGo(d *delivery) {
 	select {
 	case c.freed <- struct{}{}:
 	default:
+	}
+}
+
+// awaitNone waits until nothing is in hand. Nothing is pulled meanwhile.
+func (c *consumer) awaitNone() {
+	for {
+		c.mu.Lock()
+		n := len(c.held)
+		c.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		<-c.freed
 	}
 }
 

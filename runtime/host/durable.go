@@ -19,19 +19,51 @@ type Durable struct {
 	Config jetstream.ConsumerConfig
 }
 
-// DurableOf is the durable of a function; false when it takes no events.
+// DurableOf is the durable that a function takes its events from; false when it
+// takes none.
 func DurableOf(f function.Function) (Durable, bool) {
 	f = f.WithDefaults()
+	var found *Durable
 	for _, d := range f.Doors {
+		subject, stream, capacity := "", "", eventCapacity(f)
 		switch d := d.(type) {
 		case *function.Event:
-			return newDurable(f, d.Stream, d.Subject(), eventCapacity(f)), true
+			subject, stream = d.Subject(), d.Stream
 		case *function.Projection:
-			return newDurable(f, d.Stream, d.Subject(), batchCapacity), true
+			subject, stream, capacity = d.Subject(), d.Stream, batchCapacity
+		case *function.Timed:
+			subject, stream = all(d.Stream), d.Stream
+		default:
+			continue
 		}
+		if found != nil {
+			// One filter of all, and not several: those are slow on a backlog.
+			subject = all(stream)
+		}
+		found = new(newDurable(f, stream, subject, capacity))
 	}
-	return Durable{}, false
+	if found == nil {
+		return Durable{}, false
+	}
+	return *found, true
 }
+
+// DurablesOf are all durables of a function: that of its events, and that of its
+// timers.
+func DurablesOf(f function.Function) (durables []Durable) {
+	f = f.WithDefaults()
+	if d, ok := DurableOf(f); ok {
+		durables = append(durables, d)
+	}
+	if hasTimer(f) {
+		f.Start = function.FromBeginning // a timer is no history
+		durables = append(durables, newDurable(f, function.TimersStream, timerSubject(f.Name), eventCapacity(f)))
+	}
+	return durables
+}
+
+// all is the filter for every event of a stream.
+func all(stream string) string { return stream + ".>" }
 
 func newDurable(f function.Function, stream, subject string, capacity int) Durable {
 	cfg := jetstream.ConsumerConfig{
@@ -79,11 +111,33 @@ func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	if err != nil {
 		return nil, fmt.Errorf("find durable %s of %s: %w", d.Config.Durable, d.Stream, err)
 	}
-	if has := found.CachedInfo().Config.FilterSubject; has != d.Config.FilterSubject {
-		return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten: waybill forget %s %s",
-			d.Config.Durable, d.Stream, has, d.Config.FilterSubject, d.Stream, d.Config.Durable)
+	has := found.CachedInfo().Config.FilterSubject
+	switch {
+	case has == d.Config.FilterSubject:
+		return found, nil
+	case d.Config.FilterSubject == all(d.Stream):
+		return d.widen(ctx, stream, found.CachedInfo())
 	}
-	return found, nil
+	return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten: waybill forget %s %s",
+		d.Config.Durable, d.Stream, has, d.Config.FilterSubject, d.Stream, d.Config.Durable)
+}
+
+// widen has a durable bring all events of its stream, from where it stands, as a
+// function needs it that got another door. Replicas of the release before must
+// not run any more: what is new would come to them.
+func (d Durable) widen(ctx context.Context, stream jetstream.Stream, has *jetstream.ConsumerInfo) (jetstream.Consumer, error) {
+	if has.NumWaiting > 0 || has.NumAckPending > 0 {
+		return nil, fmt.Errorf("widen durable %s of %s from %q to %q: a replica of the release before still uses it; it is widened when all of those are stopped",
+			d.Config.Durable, d.Stream, has.Config.FilterSubject, d.Config.FilterSubject)
+	}
+	cfg := has.Config
+	cfg.FilterSubject = d.Config.FilterSubject
+	wide, err := stream.UpdateConsumer(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("widen durable %s of %s from %q to %q: %w; if this process has no right to: waybill provision",
+			d.Config.Durable, d.Stream, has.Config.FilterSubject, d.Config.FilterSubject, err)
+	}
+	return wide, nil
 }
 
 // make makes the durable. When somebody was faster it finds that one.

@@ -7,16 +7,38 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// eventDoor handles one event at a time of an aggregate, many at once.
+// eventDoor handles one message at a time of an aggregate, many at once.
 type eventDoor struct {
-	c    *consumer
-	door *function.Event
+	c *consumer
+	// jobs are those of the whole function: an aggregate's event and its timer
+	// are not handled at once.
 	jobs *keyed
+	one  func(ctx context.Context, d *delivery) error
+	// ignores tells of a message that it is done before it began.
+	ignores func(d *delivery) bool
 }
 
-func newEventDoor(c *consumer, d *function.Event) *eventDoor {
-	n := c.h.f.Concurrency
-	return &eventDoor{c: c, door: d, jobs: newKeyed(n, math.MaxInt)}
+// newJobs makes the places of a function's event doors.
+func newJobs(f function.Function) *keyed { return newKeyed(f.Concurrency, math.MaxInt) }
+
+// newEventDoor takes events to the door of their type, and then to the timers.
+// Either may be missing.
+func newEventDoor(c *consumer, jobs *keyed, doors map[string]*function.Event, t *timers) *eventDoor {
+	return &eventDoor{
+		c: c, jobs: jobs,
+		ignores: func(d *delivery) bool { return t == nil && doors[d.event.Type] == nil },
+		one: func(ctx context.Context, d *delivery) error {
+			if door := doors[d.event.Type]; door != nil {
+				if err := door.Handle(ctx, c.h.runner, d.event); err != nil {
+					return err
+				}
+			}
+			if t == nil {
+				return nil
+			}
+			return t.follow(ctx, d.event)
+		},
+	}
 }
 
 func (e *eventDoor) capacity() int { return eventCapacity(e.c.h.f) }
@@ -25,6 +47,10 @@ func eventCapacity(f function.Function) int { return prefetchPerSlot * f.Concurr
 
 // add always finds room: the consumer holds no more deliveries than there is.
 func (e *eventDoor) add(d *delivery) {
+	if e.ignores(d) {
+		e.c.ack(d)
+		return
+	}
 	e.jobs.add(d.event.Aggregate, func() {
 		if e.c.stopping() {
 			e.c.giveBack(d)
@@ -42,7 +68,7 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 	if d.edited {
 		ctx = function.WithEdited(ctx)
 	}
-	return e.door.Handle(ctx, e.c.h.runner, d.event)
+	return e.one(ctx, d)
 }
 
 func (e *eventDoor) replay(d *delivery) error {
@@ -51,8 +77,10 @@ func (e *eventDoor) replay(d *delivery) error {
 	return <-done // every job before it has a deadline, and so has it
 }
 
+// drain waits for this door's own, each of which has a deadline: the other doors
+// may go on.
 func (e *eventDoor) drain() {
-	_ = e.jobs.wait(context.Background()) // every job has a deadline
+	e.c.awaitNone()
 	if e.c.stopping() {
 		e.jobs.rest()
 	}

@@ -5,6 +5,7 @@
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  pulls from it, and keeps the leases
 //	event.go     one event at a time of an aggregate, many at once
+//	timer.go     timers: armed, fired, armed again after a loss
 //	batch.go     events in batches, for projections
 //	settle.go    what becomes of an event: its fate
 //	crowd.go     whether too many wait to be tried again
@@ -43,7 +44,8 @@ type Options struct {
 	Cache *function.Cache
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
-	// Release is the program's semantic version. Default 0.0.0.
+	// Release is the program's semantic version, unless the function says its
+	// own. Default 0.0.0.
 	Release string
 	// Metadata is told about the instance, beside host and pid.
 	Metadata map[string]string
@@ -58,6 +60,8 @@ type Options struct {
 	// the event store is asked whether it can be reached from here at all.
 	// Default 10 s.
 	Patience time.Duration
+	// ArmAgain is how often all timers are armed again. Default 1 h.
+	ArmAgain time.Duration
 }
 
 // Report is an endpoint whose numbers come from elsewhere: what was done, and
@@ -80,9 +84,12 @@ type Host struct {
 	work     context.Context //nolint:containedctx // the lifetime of the host
 	endWork  context.CancelFunc
 	requests []*requestDoor
-	consumer *consumer
-	stop     sync.Once
-	stopErr  error
+	// consumers are that of the events, and then that of the timers.
+	consumers []*consumer
+	timers    *timers
+	alone     sync.RWMutex // locked while a suspect is handled, and read-locked for all others
+	stop      sync.Once
+	stopErr   error
 }
 
 // Start opens the function's doors. Requests are taken when it returns; events
@@ -93,6 +100,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
+	}
+	if f.Release != "" {
+		opts.Release = f.Release
 	}
 	if opts.Release == "" {
 		opts.Release = "0.0.0"
@@ -108,6 +118,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	}
 	if opts.Patience == 0 {
 		opts.Patience = 10 * time.Second
+	}
+	if opts.ArmAgain == 0 {
+		opts.ArmAgain = time.Hour
 	}
 	f = f.WithDefaults()
 	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store, opts.Cache)}
@@ -143,26 +156,73 @@ func (h *Host) open() error {
 		return err
 	}
 	for _, d := range h.f.Doors {
-		// Endpoint names have no dots: orders.place is the endpoint place.
-		name := d.Subject()[strings.LastIndexByte(d.Subject(), '.')+1:]
-		switch d := d.(type) {
-		case *function.Request:
-			if err := h.listen(d, h.service.Endpoint(name, d.Subject(), nil)); err != nil {
+		if d, ok := d.(*function.Request); ok {
+			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), nil)); err != nil {
 				return err
 			}
-		case *function.Event:
-			stats := h.service.Endpoint(name, d.Subject(), consumerMetadata(d.Stream, h.f.Name))
-			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newEventDoor(c, d) })
-		case *function.Projection:
-			stats := h.service.Endpoint("all", d.Subject(), consumerMetadata(d.Stream, h.f.Name))
-			h.consumer = h.openConsumer(js, stats, func(c *consumer) dispatcher { return newBatchDoor(c, d) })
 		}
 	}
-	if h.consumer == nil {
+	if err := h.openConsumers(js); err != nil || len(h.consumers) == 0 {
+		return err
+	}
+	replays := h.replayDoor()
+	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), map[string]string{"door": "replay"}))
+}
+
+// endpointName is a door's among the endpoints, whose names have no dots:
+// orders.place is the endpoint place.
+func endpointName(d function.Door) string {
+	return d.Subject()[strings.LastIndexByte(d.Subject(), '.')+1:]
+}
+
+// openConsumers opens what takes events and timers.
+func (h *Host) openConsumers(js jetstream.JetStream) error {
+	durables := DurablesOf(h.f)
+	if len(durables) == 0 {
 		return nil
 	}
-	replays := h.consumer.replayDoor()
-	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), map[string]string{"door": "replay"}))
+	var (
+		stream     = durables[0].Stream
+		events     = map[string]*function.Event{}
+		projection *function.Projection
+		stats      = map[string]*discovery.Endpoint{}
+		metadata   = consumerMetadata(stream, h.f.Name)
+	)
+	for _, d := range h.f.Doors {
+		switch d := d.(type) {
+		case *function.Event:
+			events[d.Type], stats[d.Type] = d, h.service.Endpoint(endpointName(d), d.Subject(), metadata)
+			if stats[""] == nil { // what can't be read is told with the first
+				stats[""] = stats[d.Type]
+			}
+		case *function.Projection:
+			projection, stats[""] = d, h.service.Endpoint("all", d.Subject(), metadata)
+		case *function.Timed:
+			var err error
+			if h.timers, err = newTimers(h, d); err != nil {
+				return err
+			}
+		}
+	}
+	if h.timers != nil {
+		stats[""] = h.service.Endpoint("all", all(stream), metadata) // those that only arm a timer
+	}
+	c, jobs := h.newConsumer(js, durables[0], stats), newJobs(h.f)
+	h.consumers = append(h.consumers, c)
+	if projection != nil {
+		c.begin(newBatchDoor(c, projection))
+		return nil
+	}
+	c.begin(newEventDoor(c, jobs, events, h.timers))
+	if h.timers != nil {
+		subject := timerSubject(h.f.Name)
+		fired := h.newConsumer(js, durables[1], map[string]*discovery.Endpoint{
+			"": h.service.Endpoint("timer", subject, consumerMetadata(function.TimersStream, h.f.Name)),
+		})
+		h.consumers = append(h.consumers, fired)
+		h.timers.begin(fired, jobs)
+	}
+	return nil
 }
 
 // listen takes the requests of a door.
@@ -186,8 +246,10 @@ func (h *Host) Ready() error {
 	if !h.opts.Conn.IsConnected() {
 		return errNotConnected
 	}
-	if h.consumer != nil {
-		return h.consumer.ready()
+	for _, c := range h.consumers {
+		if err := c.ready(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -204,8 +266,8 @@ func (h *Host) Stop(ctx context.Context) error {
 		for _, r := range h.requests {
 			wg.Go(func() { r.drain(ctx) })
 		}
-		if h.consumer != nil {
-			wg.Go(h.consumer.drain)
+		for _, c := range h.consumers {
+			wg.Go(c.drain)
 		}
 		wg.Wait()
 		h.endWork()

@@ -16,18 +16,22 @@ import (
 )
 
 // replayDoor takes the function's own dead letters, to be handled again.
-func (c *consumer) replayDoor() *function.Request {
-	subject := deadletter.ReplaySubject(c.h.f.Name)
-	return function.Endpoint(subject, c.replay).(*function.Request) // it makes no other
+func (h *Host) replayDoor() *function.Request {
+	subject := deadletter.ReplaySubject(h.f.Name)
+	return function.Endpoint(subject, func(_ context.Context, r deadletter.Replay) (deadletter.Outcome, error) {
+		for _, c := range h.consumers {
+			if c.stream == r.Event.Stream {
+				return c.replay(r)
+			}
+		}
+		return deadletter.Outcome{}, function.Conflict("event.stream", "is %.40q; %s takes the events of %s", r.Event.Stream, h.f.Name, h.consumers[0].stream)
+	}).(*function.Request) // it makes no other
 }
 
 // replay handles an event as if it had been delivered: keyed, within the
 // deadline, under its own cause, so what it had appended before is not appended
 // again. What is not the event's fault is an error: then it was not tried.
-func (c *consumer) replay(_ context.Context, r deadletter.Replay) (deadletter.Outcome, error) {
-	if r.Event.Stream != c.stream {
-		return deadletter.Outcome{}, function.Conflict("event.stream", "is %.40q; %s takes the events of %s", r.Event.Stream, c.h.f.Name, c.stream)
-	}
+func (c *consumer) replay(r deadletter.Replay) (deadletter.Outcome, error) {
 	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
 	switch function.FateOf(err, c.h.work.Err() != nil) {
 	case function.Handled:

@@ -45,10 +45,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 		}
 		if time.Since(asked) > c.h.opts.Patience {
 			if asked = time.Now(); c.reachStore() != nil {
-				select {
-				case c.cut <- struct{}{}:
-				default:
-				}
+				c.cutOff(errCut)
 				c.giveBack(d)
 				return
 			}
@@ -67,8 +64,8 @@ func (c *consumer) suspects(d *delivery) bool {
 
 // beside handles something that others may be handled beside.
 func (c *consumer) beside(handle func() error) error {
-	c.alone.RLock()
-	defer c.alone.RUnlock()
+	c.h.alone.RLock()
+	defer c.h.alone.RUnlock()
 	return handle()
 }
 
@@ -77,8 +74,8 @@ func (c *consumer) beside(handle func() error) error {
 // began and never ended, and its neighbours are not taken for it. While that
 // can't be noted it is handled nevertheless: to wait would stop the innocent.
 func (c *consumer) handleAlone(d *delivery, handle func() error) error {
-	c.alone.Lock()
-	defer c.alone.Unlock()
+	c.h.alone.Lock()
+	defer c.h.alone.Unlock()
 	if c.stopping() {
 		return fmt.Errorf("%w: stopping", function.ErrUnavailable) // to be given back
 	}
@@ -114,7 +111,11 @@ func (c *consumer) settle(d *delivery, err error) {
 		fate = function.Buried
 	}
 	took := time.Since(d.began)
-	c.stats.Done(took, failure)
+	stats, own := c.stats[d.event.Type]
+	if !own {
+		stats = c.stats[""]
+	}
+	stats.Done(took, failure)
 	d.observed.Settle(fate.String(), took, err)
 	switch fate {
 	case function.Handled:
@@ -174,10 +175,9 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 		err := deadletter.Bury(ctx, c.h.opts.Store, letter)
 		cancel()
 		if err == nil {
-			id := deadletter.ID(c.h.f.Name, c.stream, d.sequence)
 			c.log.ErrorContext(c.context(d), "event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
-				"dead_letter", id)
-			d.observed.Buried(id, reason)
+				"dead_letter", letter.ID())
+			d.observed.Buried(letter.ID(), reason)
 			c.failures.forget(c.h.work, d.sequence)
 			if reason == deadletter.ReasonCrashLoop {
 				c.begun.forget(c.h.work, d.sequence)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -110,7 +111,9 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.store.Close() })
+	timers, _ := host.Timers(1)
 	r, err := relay.New(w.store, w.nc, relay.Options{
+		Others:  []relay.Other{{Config: timers}},
 		Streams: []string{"COUNTERS"}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -217,3 +220,5 @@ func (w *world) appendFrom(from, to int) {
 		}
 	}
 }
+
+func containsText(data []byte, want string) bool { return strings.Contains(string(data), want) }

@@ -83,7 +83,13 @@ func Start(t testing.TB, functions ...function.Function) *System {
 // relay carries what is appended to JetStream until the test ends.
 func (s *System) relay(functions []function.Function, log *slog.Logger) {
 	s.t.Helper()
+	timers, durables := host.Timers(1, functions...)
+	var others []relay.Other
+	if len(durables) > 0 {
+		others = append(others, relay.Other{Config: timers, Durables: durables})
+	}
 	r, err := relay.New(s.Store, s.Conn, relay.Options{
+		Others:  others,
 		Streams: append(streams(functions), deadletter.Stream), Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(1)},
 		Floors: floors, Alone: true, Logger: log,
 	})
@@ -103,17 +109,8 @@ func (s *System) relay(functions []function.Function, log *slog.Logger) {
 // streams are those that must be there before their first event.
 func streams(functions []function.Function) (all []string) {
 	for _, f := range functions {
-		for _, d := range f.Doors {
-			stream := ""
-			switch d := d.(type) {
-			case *function.Event:
-				stream = d.Stream
-			case *function.Projection:
-				stream = d.Stream
-			}
-			if stream != "" && !slices.Contains(all, stream) {
-				all = append(all, stream)
-			}
+		if d, ok := host.DurableOf(f); ok && !slices.Contains(all, d.Stream) {
+			all = append(all, d.Stream)
 		}
 	}
 	return all
