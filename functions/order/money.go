@@ -92,6 +92,9 @@ func (m *Money) UnmarshalJSON(data []byte) error {
 // MarshalJSON writes a JSON number.
 func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
 
+// JSONSchema says what the JSON is.
+func (Money) JSONSchema() string { return `{"type":"number"}` }
+
 // UnmarshalText reads a setting.
 func (m *Money) UnmarshalText(text []byte) error {
 	v, err := ParseMoney(string(text))

@@ -38,7 +38,7 @@ type query struct {
 
 // GetRequest asks for one order.
 type GetRequest struct {
-	OrderID string `json:"order_id"`
+	OrderID string `json:"order_id" required:"true"`
 	// MinVersion waits until the read model has that version, at most 2 s: who
 	// knows from a reply how far the order is sees nothing older. After that
 	// the answer is 404 if the order is unknown, and 409 if it is known and not
@@ -140,7 +140,7 @@ func (q query) list(ctx context.Context, r ListRequest) (List, error) {
 
 // HistoryRequest asks what happened to an order.
 type HistoryRequest struct {
-	OrderID string `json:"order_id"`
+	OrderID string `json:"order_id" required:"true"`
 	// FromVersion is where to begin; at the first event if left out.
 	FromVersion uint64 `json:"from_version"`
 }

@@ -43,19 +43,19 @@ func place(ctx context.Context, placed order.Order, r Request) ([]order.Event, e
 type Request struct {
 	// OrderID is the caller's idempotency key; made here if left out.
 	OrderID    *string `json:"order_id"`
-	Customer   string  `json:"customer_id"`
-	Restaurant string  `json:"restaurant_id"`
+	Customer   string  `json:"customer_id" required:"true"`
+	Restaurant string  `json:"restaurant_id" required:"true"`
 	// Currency is a code of ISO 4217; order.DefaultCurrency if left out.
 	Currency string `json:"currency"`
-	Items    []Item `json:"order_items"`
+	Items    []Item `json:"order_items" required:"true"`
 }
 
 // Item is a line of a request.
 type Item struct {
-	Code      string       `json:"code"`
-	Name      string       `json:"name"`
-	UnitPrice *order.Money `json:"unit_price"`
-	Quantity  *int64       `json:"quantity"`
+	Code      string       `json:"code" required:"true"`
+	Name      string       `json:"name" required:"true"`
+	UnitPrice *order.Money `json:"unit_price" required:"true"`
+	Quantity  *int64       `json:"quantity" required:"true"`
 }
 
 // AggregateID is the order's.

@@ -19,6 +19,8 @@ import (
 type lsCommand struct {
 	JSON  bool `help:"Print JSON, with every replica." name:"json"`
 	Watch bool `help:"Print it again every two seconds, until Ctrl-C."`
+
+	Schema string `help:"Print the JSON schemas of this function's requests, replies and events instead." placeholder:"NAME"`
 }
 
 // Help is shown by ls --help.
@@ -36,6 +38,9 @@ func (c lsCommand) Run(ctx context.Context, s *session, client *Client) error {
 	nc, err := client.NATS(ctx)
 	if err != nil {
 		return err
+	}
+	if c.Schema != "" {
+		return c.schemas(ctx, s, nc)
 	}
 	for {
 		var out bytes.Buffer

@@ -20,6 +20,9 @@ import (
 const (
 	MetadataGRPC = "grpc" // host:port
 	MetadataHost = "host" // the machine's name
+	// MetadataSchema begins the keys of an endpoint's JSON schemas: schema.request,
+	// schema.reply, schema.event.
+	MetadataSchema = "schema."
 )
 
 // lookEvery is how often the resolver looks who serves. With the look itself,

@@ -11,8 +11,9 @@ import (
 
 // decode reads a request strictly: UTF-8, no unknown and no repeated field,
 // names in their exact case. Every error is a Refusal that names the field.
-// Where *R has a method Check() error, it is called at the end.
-func decode[R any](data []byte) (R, error) {
+// Where *R has a method Check() error, it is called; then what the schema says
+// beyond the types is checked, since a rule's own words are better.
+func decode[R any](data []byte, takes *schema) (R, error) {
 	var request R
 	if len(data) == 0 {
 		data = []byte("{}") // a request without a body: every field left out
@@ -25,7 +26,7 @@ func decode[R any](data []byte) (R, error) {
 			return request, err
 		}
 	}
-	return request, nil
+	return request, takes.conforms(data)
 }
 
 func decodeRefusal(err error) error {

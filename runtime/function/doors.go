@@ -46,6 +46,7 @@ type Event struct {
 	// Handle decodes, loads, decides and appends; nil means handled.
 	Handle func(ctx context.Context, run *Runner, m Message) error
 
+	event   *schema
 	related func([]Message) (map[string][]string, error) // see Related
 }
 
@@ -69,7 +70,7 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 	var zero S
 	var event E
 	stream, typ := zero.Stream(), event.EventType()
-	return &Event{Stream: stream, Type: typ, related: relatedOf[S], Handle: func(ctx context.Context, run *Runner, m Message) error {
+	return &Event{Stream: stream, Type: typ, event: schemaOf[E](), related: relatedOf[S], Handle: func(ctx context.Context, run *Runner, m Message) error {
 		next, err := decodeMessage[S](ctx, m)
 		if err != nil {
 			return err
@@ -132,7 +133,8 @@ type Request struct {
 	// Prepare decodes and checks a request. What it returns answers it.
 	Prepare func(data []byte) (Prepared, error)
 
-	related func([]Message) (map[string][]string, error) // see Related; nil if it knows no State
+	request, reply *schema
+	related        func([]Message) (map[string][]string, error) // see Related; nil if it knows no State
 }
 
 // Prepared is a request that is decoded and checked.
@@ -180,8 +182,10 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	run func(ctx context.Context, r *Runner, aggregate string, decision func(context.Context, S) ([]D, error)) (S, error),
 ) Door {
 	var zero S
-	return &Request{subject: subject, Stream: zero.Stream(), related: relatedOf[S], Prepare: func(data []byte) (Prepared, error) {
-		request, err := decode[R](data)
+	takes := schemaOfRequest[R]()
+	door := &Request{subject: subject, Stream: zero.Stream(), request: takes, reply: schemaOf[S](), related: relatedOf[S]}
+	door.Prepare = func(data []byte) (Prepared, error) {
+		request, err := decode[R](data, takes)
 		if err != nil {
 			return Prepared{}, err
 		}
@@ -198,13 +202,15 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 			}
 			return state, err
 		}}, nil
-	}}
+	}
+	return door
 }
 
 // Endpoint makes a door for requests that touch no aggregate: most only read.
 func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
-	return &Request{subject: subject, Prepare: func(data []byte) (Prepared, error) {
-		request, err := decode[R](data)
+	takes := schemaOfRequest[R]()
+	return &Request{subject: subject, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data, takes)
 		if err != nil {
 			return Prepared{}, err
 		}
@@ -216,8 +222,9 @@ func Endpoint[R, A any](subject string, answer func(ctx context.Context, request
 
 // Query makes a door for requests that read a stream's events.
 func Query[R, A any](subject, stream string, answer func(ctx context.Context, log Log, request R) (A, error)) Door {
-	return &Request{subject: subject, Stream: stream, Prepare: func(data []byte) (Prepared, error) {
-		request, err := decode[R](data)
+	takes := schemaOfRequest[R]()
+	return &Request{subject: subject, Stream: stream, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
+		request, err := decode[R](data, takes)
 		if err != nil {
 			return Prepared{}, err
 		}

@@ -233,6 +233,9 @@ func (f Function) checkDoors() string {
 			return fmt.Sprintf("have the subject %q twice", d.Subject())
 		}
 		seen[d.Subject()] = true
+		if _, err := Schemas(d); err != nil {
+			return fmt.Sprintf("have a type without a JSON schema at %s: %v", d.Subject(), err)
+		}
 		its := stream
 		switch d := d.(type) {
 		case *Event:

@@ -157,7 +157,7 @@ func (h *Host) open() error {
 	}
 	for _, d := range h.f.Doors {
 		if d, ok := d.(*function.Request); ok {
-			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), nil)); err != nil {
+			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, map[string]string{}))); err != nil {
 				return err
 			}
 		}
@@ -173,6 +173,17 @@ func (h *Host) open() error {
 // orders.place is the endpoint place.
 func endpointName(d function.Door) string {
 	return d.Subject()[strings.LastIndexByte(d.Subject(), '.')+1:]
+}
+
+// withSchemas is an endpoint's metadata with the schemas of what goes through it:
+// schema.request, schema.reply, schema.event.
+func withSchemas(d function.Door, metadata map[string]string) map[string]string {
+	metadata = maps.Clone(metadata)
+	schemas, _ := function.Schemas(d) // the function's Check has refused what has none
+	for of, schema := range schemas {
+		metadata[discovery.MetadataSchema+of] = schema
+	}
+	return metadata
 }
 
 // openConsumers opens what takes events and timers.
@@ -191,7 +202,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
 		case *function.Event:
-			events[d.Type], stats[d.Type] = d, h.service.Endpoint(endpointName(d), d.Subject(), metadata)
+			events[d.Type], stats[d.Type] = d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, metadata))
 			if stats[""] == nil { // what can't be read is told with the first
 				stats[""] = stats[d.Type]
 			}

@@ -182,22 +182,77 @@ func TestTimerThatIsTooEarly(t *testing.T) {
 	}
 }
 
-// TestTimersOutliveJetStream deletes all of it while a thousand are pending.
+// TestTimersOutliveJetStream deletes all of it while a thousand are pending. The
+// deadlines are far off until then, so that none passes before.
 func TestTimersOutliveJetStream(t *testing.T) {
 	w := newWorld(t)
 	const n = 1000
 	w.append(n)
-	due := time.Now().Add(4 * time.Second)
-	w.start(timed("late", w.waitUntil(due)))
+	var due atomic.Int64
+	due.Store(time.Now().Add(time.Hour).UnixMicro())
+	d := w.waitUntil(time.Time{})
+	d.until = func(c counter) time.Time {
+		if c.Value > 0 {
+			return time.Time{}
+		}
+		return time.UnixMicro(due.Load())
+	}
+	w.start(timed("late", d))
 	before := w.timers(n)
 	w.server.Stop()
 	w.server.Wipe()
+	due.Store(time.Now().Add(3 * time.Second).UnixMicro())
 	w.server.Restart()
-	if after := w.timers(n); after.FirstSeq <= before.LastSeq {
+	w.once(n, time.UnixMicro(due.Load()))
+	if after := w.timers(0); after.FirstSeq <= before.LastSeq {
 		t.Errorf("sequences come twice: %d after %d", after.FirstSeq, before.LastSeq)
 	}
-	w.once(n, due)
-	w.timers(0)
+}
+
+// TestManyTimersLeaveNothing in the stream once they have fired.
+func TestManyTimersLeaveNothing(t *testing.T) {
+	w := newWorld(t)
+	const n = 10_000
+	d := w.waitUntil(time.Now().Add(-time.Second))
+	d.fire = func(context.Context, counter) ([]event, error) { return nil, nil }
+	d.open = func(context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for i := range n {
+				if !yield(fmt.Sprintf("c%d", i), nil) {
+					return
+				}
+			}
+		}
+	}
+	w.append(n)
+	began := time.Now()
+	w.start(timed("late", d))
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("fire all", func() error {
+		s, err := js.Stream(t.Context(), function.TimersStream)
+		if err != nil {
+			return err
+		}
+		if state := s.CachedInfo().State; state.Msgs > 0 {
+			return fmt.Errorf("%+v", state)
+		}
+		c, err := s.Consumer(t.Context(), "late")
+		if err != nil {
+			return err
+		}
+		if done := c.CachedInfo().AckFloor.Consumer; done < n {
+			return fmt.Errorf("%d of %d", done, n)
+		}
+		return nil
+	})
+	state := w.timers(0)
+	t.Logf("armed and fired %d in %v; the stream holds %d bytes", n, time.Since(began), state.Bytes)
+	if state.Bytes > 0 {
+		t.Errorf("%d bytes are left", state.Bytes)
+	}
 }
 
 // TestTimersStreamIsDeleted, and nothing else.

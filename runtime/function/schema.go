@@ -1,0 +1,256 @@
+package function
+
+import (
+	"bytes"
+	"encoding"
+	stdjson "encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// Schemas are the JSON schemas of a door's types, by what they are of: request,
+// reply, event. Each is JSON, as short as can be. A door that has none answers an
+// empty map.
+//
+// They come from the Go types. In a request only those fields are required that
+// say so with the tag required:"true", and are then not null; any other that is
+// left out is its zero. A type with a JSON form of its own says it with a method JSONSchema() string; one
+// that has none, and is no text, is any JSON.
+func Schemas(d Door) (map[string]string, error) {
+	var of map[string]*schema
+	switch d := d.(type) {
+	case *Request:
+		of = map[string]*schema{"request": d.request, "reply": d.reply}
+	case *Event:
+		of = map[string]*schema{"event": d.event}
+	}
+	all := map[string]string{}
+	for name, s := range of {
+		resolved, err := s.once()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; let the type say it: a method JSONSchema() string", name, err)
+		}
+		data, err := stdjson.Marshal(resolved)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all[name] = string(data)
+	}
+	return all, nil
+}
+
+// schema is made when it is asked for first.
+type schema struct {
+	once     func() (*jsonschema.Schema, error)
+	requires func() bool // a field that must be there
+}
+
+func newSchema(t reflect.Type, required func(reflect.Type) []string) *schema {
+	once := sync.OnceValues(func() (*jsonschema.Schema, error) { return infer(t, required) })
+	return &schema{once: once, requires: sync.OnceValue(func() bool {
+		s, err := once()
+		return err == nil && requires(s)
+	})}
+}
+
+// schemaOf is the schema of a reply or an event: what is written.
+func schemaOf[T any]() *schema {
+	return newSchema(reflect.TypeFor[T](), nil)
+}
+
+// schemaOfRequest is that of what is read.
+func schemaOfRequest[R any]() *schema {
+	return newSchema(reflect.TypeFor[R](), requiredFields)
+}
+
+// infer makes the schema of a type. required, if not nil, answers the fields that
+// are required of a struct; else those are all that are always written.
+func infer(t reflect.Type, required func(reflect.Type) []string) (*jsonschema.Schema, error) {
+	own := map[reflect.Type]*jsonschema.Schema{
+		reflect.TypeFor[time.Time]():          {Type: "string", Format: "date-time"},
+		reflect.TypeFor[[]byte]():             {Type: "string", ContentEncoding: "base64"},
+		reflect.TypeFor[stdjson.RawMessage](): {},
+		reflect.TypeFor[jsontext.Value]():     {},
+	}
+	if err := ownSchemas(t, own, map[reflect.Type]bool{}); err != nil {
+		return nil, err
+	}
+	s, err := jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: own})
+	if err == nil && required != nil {
+		require(s, t, own, required)
+	}
+	return s, err
+}
+
+// ownSchemas gathers what the types that t is made of say of themselves.
+func ownSchemas(t reflect.Type, own map[reflect.Type]*jsonschema.Schema, seen map[reflect.Type]bool) error {
+	if own[t] != nil || seen[t] {
+		return nil
+	}
+	seen[t] = true
+	switch v := reflect.New(t).Interface().(type) {
+	case interface{ JSONSchema() string }:
+		s := &jsonschema.Schema{}
+		if err := stdjson.Unmarshal([]byte(v.JSONSchema()), s); err != nil {
+			return fmt.Errorf("read JSONSchema of %v: %w", t, err)
+		}
+		own[t] = s
+		return nil
+	case stdjson.Marshaler:
+		own[t] = &jsonschema.Schema{}
+		return nil
+	case encoding.TextMarshaler:
+		own[t] = &jsonschema.Schema{Type: "string"}
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return ownSchemas(t.Elem(), own, seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !t.Field(i).IsExported() && !t.Field(i).Anonymous {
+				continue
+			}
+			if err := ownSchemas(t.Field(i).Type, own, seen); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// requiredFields are those with the tag.
+func requiredFields(t reflect.Type) (names []string) {
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Tag.Get("required") == "true" {
+			names = append(names, jsonName(f))
+		}
+	}
+	return names
+}
+
+// require sets what is required, in s and below.
+func require(s *jsonschema.Schema, t reflect.Type, own map[reflect.Type]*jsonschema.Schema, required func(reflect.Type) []string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if s == nil || own[t] != nil {
+		return
+	}
+	switch t.Kind() {
+	case reflect.Slice, reflect.Array:
+		require(s.Items, t.Elem(), own, required)
+	case reflect.Map:
+		require(s.AdditionalProperties, t.Elem(), own, required)
+	case reflect.Struct:
+		s.Required = required(t)
+		for _, f := range reflect.VisibleFields(t) {
+			require(s.Properties[jsonName(f)], f.Type, own, required)
+		}
+		for _, name := range s.Required { // and so it is not null
+			if p := s.Properties[name]; len(p.Types) == 2 && p.Types[0] == "null" {
+				p.Type, p.Types = p.Types[1], nil
+			}
+		}
+	}
+}
+
+// conforms refuses what strict decoding lets pass and the schema does not: a null
+// where none may be, and a required field that is left out. All else that a
+// schema says of the types decoding has seen to.
+func (s *schema) conforms(data []byte) error {
+	root, err := s.once()
+	if err != nil {
+		return err // a declaration's Check says so before
+	}
+	if !bytes.Contains(data, []byte("null")) && !s.requires() {
+		return nil
+	}
+	return conforms(jsontext.NewDecoder(bytes.NewReader(data)), root)
+}
+
+func requires(s *jsonschema.Schema) bool {
+	if s == nil {
+		return false
+	}
+	for _, p := range s.Properties {
+		if requires(p) {
+			return true
+		}
+	}
+	return len(s.Required) > 0 || requires(s.Items) || requires(s.AdditionalProperties)
+}
+
+func conforms(d *jsontext.Decoder, s *jsonschema.Schema) error {
+	if s == nil {
+		return d.SkipValue()
+	}
+	switch d.PeekKind() {
+	case 'n':
+		_, err := d.ReadToken()
+		if s.Type != "" {
+			return Invalid(fieldPath(string(d.StackPointer())), "can't be null")
+		}
+		return err
+	case '[':
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		for d.PeekKind() != ']' {
+			if err := conforms(d, s.Items); err != nil {
+				return err
+			}
+		}
+	case '{':
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		if err := members(d, s); err != nil {
+			return err
+		}
+	default:
+		return d.SkipValue()
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// members checks the members of an object.
+func members(d *jsontext.Decoder, s *jsonschema.Schema) error {
+	at, there := d.StackPointer(), map[string]bool{}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		key := name.String()
+		sub, known := s.Properties[key]
+		if !known {
+			sub = s.AdditionalProperties
+		}
+		there[key] = true
+		if err := conforms(d, sub); err != nil {
+			return err
+		}
+	}
+	for _, name := range s.Required {
+		if !there[name] {
+			return Invalid(fieldPath(string(at.AppendToken(name))), "is missing")
+		}
+	}
+	return nil
+}
+
+// jsonName is a field's name in JSON.
+func jsonName(f reflect.StructField) string {
+	if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+		return name
+	}
+	return f.Name
+}

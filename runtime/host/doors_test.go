@@ -1,0 +1,157 @@
+package host_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
+)
+
+// twice decides on two types of events: it counts what was opened, and counts
+// that once more.
+func twice(name string) function.Function {
+	again := func(_ context.Context, c counter, _ counted) ([]event, error) {
+		if c.Value != 1 {
+			return nil, nil
+		}
+		return []event{counted{1}}, nil
+	}
+	return function.Function{Name: name, Release: "2.0.0", Doors: []function.Door{function.On(countOnce), function.On(again)}}
+}
+
+// other appends an event that nobody has a door for.
+func (w *world) other(id string) {
+	w.t.Helper()
+	_, err := w.store.Append(w.t.Context(), eventstore.Append{
+		Stream: "COUNTERS", Aggregate: id, Expected: eventstore.Any, Events: []eventstore.Event{storetest.Event("other", `{}`)},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) consumer(name string) *jetstream.ConsumerInfo {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, err := js.Consumer(w.t.Context(), "COUNTERS", name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c.CachedInfo()
+}
+
+func TestSeveralEventDoors(t *testing.T) {
+	w := newWorld(t)
+	w.start(twice("two"))
+	w.append(10)
+	w.other("c0")
+	w.isEventually(20)
+	w.eventually("acknowledge what has no door", func() error {
+		if c := w.consumer("two"); c.NumPending > 0 || c.NumAckPending > 0 || c.Config.FilterSubject != "COUNTERS.>" {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	found, err := discovery.Find(t.Context(), w.nc, "two")
+	if err != nil || len(found) != 1 || found[0].Version != "2.0.0" {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	seen := map[string]int{}
+	for i, s := range found[0].Stats {
+		seen[s.Subject] = s.NumRequests
+		schema := found[0].Endpoints[i].Metadata["schema.event"]
+		if strings.HasPrefix(s.Subject, "COUNTERS.") && !strings.Contains(schema, `"type":"object"`) {
+			t.Errorf("%s has the schema %q", s.Subject, schema)
+		}
+	}
+	if seen["COUNTERS.opened"] != 10 || seen["COUNTERS.counted"] != 20 {
+		t.Errorf("stats say %v", seen)
+	}
+}
+
+// TestADoorMoreWidensTheDurable, when the replicas of the release before are
+// gone, and from where it stands.
+func TestADoorMoreWidensTheDurable(t *testing.T) {
+	w := newWorld(t)
+	old := w.start(step("grows", countOnce))
+	w.append(5)
+	w.isEventually(5)
+	young := w.start(twice("grows"))
+	w.eventually("wait for the old release", func() error {
+		if err := young.Ready(); err == nil || !strings.Contains(err.Error(), "still uses it") {
+			return fmt.Errorf("it is ready, or says %w", err)
+		}
+		return nil
+	})
+	if c := w.consumer("grows"); c.Config.FilterSubject != "COUNTERS.opened" {
+		t.Errorf("it filters %q", c.Config.FilterSubject)
+	}
+	w.stop(old)
+	w.eventually("take over", young.Ready)
+	if c := w.consumer("grows"); c.Config.FilterSubject != "COUNTERS.>" {
+		t.Errorf("it filters %q", c.Config.FilterSubject)
+	}
+	w.appendFrom(5, 10)
+	w.eventually("handle by both doors", func() error {
+		for i := 5; i < 10; i++ {
+			if n := w.valueOf(fmt.Sprintf("c%d", i)); n != 2 {
+				return fmt.Errorf("c%d was counted %d times", i, n)
+			}
+		}
+		return nil
+	})
+}
+
+func (w *world) valueOf(id string) (n int) {
+	w.t.Helper()
+	for _, e := range storetest.Consistent(w.t, w.t.Context(), w.store, "COUNTERS") {
+		if e.Aggregate == id && e.Type == "counted" {
+			n++
+		}
+	}
+	return n
+}
+
+// TestAReleaseBeforeGivesBack what it has no door for, when a durable was widened
+// under it, and takes no more.
+func TestAReleaseBeforeGivesBack(t *testing.T) {
+	w := newWorld(t)
+	var calls atomic.Int32
+	old := w.start(step("grows", func(ctx context.Context, c counter, e opened) ([]event, error) {
+		calls.Add(1)
+		return countOnce(ctx, c, e)
+	}))
+	w.eventually("be ready", old.Ready)
+	d, _ := host.DurableOf(step("grows", countOnce))
+	cfg := d.Config
+	cfg.FilterSubject = "COUNTERS.>"
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.UpdateConsumer(t.Context(), "COUNTERS", cfg); err != nil {
+		t.Fatal(err)
+	}
+	w.other("c0")
+	w.eventually("give it back", func() error {
+		if err := old.Ready(); err == nil || !strings.Contains(err.Error(), "COUNTERS.>") {
+			return fmt.Errorf("it is ready, or says %w", err)
+		}
+		return nil
+	})
+	if c := w.consumer("grows"); c.AckFloor.Stream != 0 || calls.Load() != 0 {
+		t.Errorf("it acknowledged: %+v", c)
+	}
+}
