@@ -312,7 +312,7 @@ func forbidden(name, other string) (publish, subscribe []string) {
 		">", "*.>", "_INBOX.>", "_INBOX_" + other + ".>", "$SRV.>", "$SRV.INFO." + other, "$SRV.PING." + other + ".*",
 		"feed.>", "$JS.API.>", apiPrefix + ".>", "$JS.ACK.>", "$KV.>",
 	}
-	publish = append(publish, "deadletters.replay."+other+".x")
+	publish = append(publish, "deadletters.replay."+other+".x", "TIMERS."+other, "TIMERS."+other+".o1.1", "TIMERS."+name)
 	subscribe = append(subscribe, "deadletters.replay."+other, "deadletters.>")
 	if name != "eventstore" {
 		publish = append(publish, "deadletters.replay."+other)

@@ -10,7 +10,7 @@ import (
 )
 
 // TestReadmeGo holds the Go of README.md to what it is said to be: review and
-// the booking are the files themselves; the endpoint and its test run.
+// the booking are the files themselves; the endpoint, the timer and their test run.
 func TestReadmeGo(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -30,6 +30,8 @@ func TestReadmeGo(t *testing.T) {
 		switch {
 		case strings.Contains(code, "func cancel("):
 			sources["cancelorder.go"] = source("package cancelorder", code, "context", module+"functions/order", module+"runtime/function")
+		case strings.Contains(code, "func Overdue("):
+			sources["overdue.go"] = source("package cancelorder", code, "context", "iter", "time", module+"functions/order", module+"runtime/function")
 		case strings.Contains(code, "func TestCancel("):
 			sources["cancelorder_test.go"] = source("package cancelorder_test\n\nimport cancelorder \""+module+"functions/readme\"", code,
 				"testing", module+"functions/order", module+"runtime/function", module+"runtime/functiontest")
@@ -42,8 +44,8 @@ func TestReadmeGo(t *testing.T) {
 	for _, name := range files {
 		t.Errorf("README does not have %s as it is", name)
 	}
-	if len(sources) != 2 {
-		t.Fatalf("README has %d of 2 examples of an endpoint", len(sources))
+	if len(sources) != 3 {
+		t.Fatalf("README has %d of 3 examples that are run", len(sources))
 	}
 	passes(t, "functions/readme", sources)
 }

@@ -6,6 +6,7 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,9 @@ func Schemas(d Door) (map[string]string, error) {
 	}
 	all := map[string]string{}
 	for name, s := range of {
+		if s == nil {
+			continue // a door that is made by hand
+		}
 		resolved, err := s.once()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w; let the type say it: a method JSONSchema() string", name, err)
@@ -172,7 +176,7 @@ func (s *schema) conforms(data []byte) error {
 	if !bytes.Contains(data, []byte("null")) && !s.requires() {
 		return nil
 	}
-	return conforms(jsontext.NewDecoder(bytes.NewReader(data)), root)
+	return conforms(jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), root)
 }
 
 func requires(s *jsonschema.Schema) bool {
@@ -221,28 +225,40 @@ func conforms(d *jsontext.Decoder, s *jsonschema.Schema) error {
 	return err
 }
 
-// members checks the members of an object.
+// members checks the members of an object. It is on the way of every request, and
+// so makes no string of a name.
 func members(d *jsontext.Decoder, s *jsonschema.Schema) error {
-	at, there := d.StackPointer(), map[string]bool{}
-	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
+	var buffer [16]bool
+	there := append(buffer[:0], make([]bool, len(s.Required))...)
+	empty := true
+	for ; d.PeekKind() != '}'; empty = false {
+		quoted, err := d.ReadValue()
 		if err != nil {
 			return err
 		}
-		key := name.String()
-		sub, known := s.Properties[key]
+		name := quoted[1 : len(quoted)-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = jsontext.AppendUnquote(nil, quoted); err != nil {
+				return err
+			}
+		}
+		sub, known := s.Properties[string(name)]
 		if !known {
 			sub = s.AdditionalProperties
 		}
-		there[key] = true
+		for i := range s.Required {
+			there[i] = there[i] || s.Required[i] == string(name)
+		}
 		if err := conforms(d, sub); err != nil {
 			return err
 		}
 	}
-	for _, name := range s.Required {
-		if !there[name] {
-			return Invalid(fieldPath(string(at.AppendToken(name))), "is missing")
+	if i := slices.Index(there, false); i >= 0 {
+		at := d.StackPointer()
+		if !empty {
+			at = at.Parent() // it is at the last member
 		}
+		return Invalid(fieldPath(string(at.AppendToken(s.Required[i]))), "is missing")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -167,5 +168,35 @@ func TestOpen(t *testing.T) {
 	}
 	if got := tell(t, func(t testing.TB) { functiontest.Open(t, &needed{}, "NEEDED_SIZE=0") }); !strings.Contains(got, "NEEDED_SIZE") {
 		t.Errorf("told %q", got)
+	}
+}
+
+// reminder confirms bookings that nobody confirmed for an hour.
+type reminder struct{}
+
+func (reminder) Due(b booking) time.Time {
+	if b.Confirmed {
+		return time.Time{}
+	}
+	return functiontest.Now.Add(time.Hour)
+}
+func (reminder) Open(context.Context) iter.Seq2[string, error] { return nil }
+func (reminder) Fire(_ context.Context, b booking) ([]event, error) {
+	return []event{confirmed{b.Seats}}, nil
+}
+
+func TestWhenTimeIs(t *testing.T) {
+	remind := function.Function{Name: "remind", Doors: []function.Door{function.Timer(reminder{})}}
+	asked, due := requested{"b1", 2}, functiontest.Now.Add(time.Hour)
+	functiontest.Given(t, remind, asked).ThenWaits(due).WhenTimeIs(due).Then(confirmed{2}).Again().ThenNothing().
+		ThenWaits(time.Time{}).WhenTimeIs(due.Add(time.Hour)).ThenNothing()
+	functiontest.Given(t, remind, asked).WhenTimeIs(due.Add(-time.Microsecond)).ThenNothing()
+	functiontest.Given(t, remind, asked).Meanwhile(confirmed{2}).WhenTimeIs(due).ThenNothing()
+	functiontest.Given(t, remind).Of("nobody").WhenTimeIs(due).ThenNothing()
+	if got := tell(t, func(t testing.TB) { functiontest.Given(t, confirm, asked).WhenTimeIs(due) }); !strings.Contains(got, "has no timer") {
+		t.Errorf("it says %q", got)
+	}
+	if got := tell(t, func(t testing.TB) { functiontest.Given(t, remind, asked).ThenWaits(time.Time{}) }); !strings.Contains(got, "waits until") {
+		t.Errorf("it says %q", got)
 	}
 }

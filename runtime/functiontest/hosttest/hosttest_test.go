@@ -1,13 +1,17 @@
 package hosttest_test
 
 import (
+	"context"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/functiontest/hosttest"
 )
 
@@ -30,5 +34,27 @@ func TestSystem(t *testing.T) {
 	}
 	if strings.Contains(s.Conn.ConnectedUrl(), ":4222") {
 		t.Error("it is on a port that others use")
+	}
+}
+
+// dusk lights lamps that nobody has lit.
+type dusk struct{}
+
+func (dusk) Due(l lamp) time.Time {
+	if l.Lit {
+		return time.Time{}
+	}
+	return time.Unix(0, 0)
+}
+func (dusk) Open(context.Context) iter.Seq2[string, error] {
+	return func(func(string, error) bool) {}
+}
+func (dusk) Fire(context.Context, lamp) ([]event, error) { return []event{lit{}}, nil }
+
+func TestSystemWithATimer(t *testing.T) {
+	s := hosttest.Start(t, function.Function{Name: "dusk", Doors: []function.Door{function.Timer(dusk{})}})
+	s.Append("LAMPS", "l1", made{"l1"})
+	if e := s.Await("LAMPS", "l1", "made", "lit")[1]; e.Source != "dusk" || e.CorrelationID != "l1" {
+		t.Errorf("lit by %+v", e)
 	}
 }
