@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/waybill-go/waybill/runtime/app"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
@@ -61,6 +63,15 @@ func TestProvision(t *testing.T) {
 	first := consumers(t, js)
 	if len(first) != 3 || first["payment"].Config.FilterSubject != "ORDERS.created" {
 		t.Fatalf("durables: %+v", first)
+	}
+	for name, want := range map[string]string{app.EventStore: `"eventstore.refill"`, "placeorder": `"order_items"`, "payment": `"ORDERS.created"`} { // of which one runs
+		var doors []map[string]any
+		if code, out := s.command("ls --schema " + name); code != 0 || !strings.Contains(out, want) || json.Unmarshal([]byte(out), &doors) != nil {
+			t.Errorf("ls --schema %s ended with %d: %s", name, code, out)
+		}
+	}
+	if code, out := s.command("ls --schema nobody"); code != 1 || !strings.Contains(out, "placeorder") {
+		t.Errorf("ls --schema nobody ended with %d: %s", code, out)
 	}
 	provision(0, "bucket FAILURES: there", "stream ORDERS: there", "durable payment of ORDERS: there\n", "durable orderview of ORDERS: there\n")
 	if again := consumers(t, js); !reflect.DeepEqual(first, again) {

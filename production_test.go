@@ -31,7 +31,9 @@ type production struct {
 	log    *lockedBuffer
 }
 
-func newProduction(t *testing.T) *production {
+// newProduction starts one; edits are pairs of what is replaced in deploy/nats.conf
+// and by what.
+func newProduction(t *testing.T, edits ...string) *production {
 	t.Helper()
 	p := &production{system: newSystem(t), log: &lockedBuffer{}}
 	p.keys = filepath.Join(p.dir, "keys")
@@ -52,7 +54,8 @@ func newProduction(t *testing.T) *production {
 		t.Fatal(err)
 	}
 	p.server, err = natsserver.Start(t.Context(), natsserver.Options{
-		Config: conf, Listen: "127.0.0.1:-1", StoreDir: filepath.Join(p.dir, "jetstream"), Logger: slog.New(slog.NewTextHandler(p.log, nil)),
+		Config: []byte(strings.NewReplacer(edits...).Replace(string(conf))),
+		Listen: "127.0.0.1:-1", StoreDir: filepath.Join(p.dir, "jetstream"), Logger: slog.New(slog.NewTextHandler(p.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -214,6 +214,30 @@ func TestRefillKeepsANewDurable(t *testing.T) {
 	})
 }
 
+// TestOthersAreMadeAnew, with their durables, and at sequences of their own.
+func TestOthersAreMadeAnew(t *testing.T) {
+	s, nc := open(t), natstest.Start(t).Connect()
+	startWith(t, s, nc, relay.Options{Others: []relay.Other{{
+		Config:   jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"OTHER.>"}, Retention: jetstream.WorkQueuePolicy},
+		Durables: []jetstream.ConsumerConfig{{Durable: "d", FilterSubject: "OTHER.d", AckPolicy: jetstream.AckExplicitPolicy}},
+	}}})
+	last := uint64(0)
+	for range 2 {
+		eventually(t, "make it", func() error {
+			_, err := js(t, nc).Consumer(t.Context(), "OTHER", "d")
+			return err
+		})
+		ack, err := js(t, nc).Publish(t.Context(), "OTHER.d", nil)
+		if err != nil || ack.Sequence <= last {
+			t.Fatalf("stored at %+v after %d: %v", ack, last, err)
+		}
+		last = ack.Sequence
+		if err := js(t, nc).DeleteStream(t.Context(), "OTHER"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestForget has a durable that nobody uses forgotten: it is not made anew.
 func TestForget(t *testing.T) {
 	nc, s := natstest.Start(t).Connect(), open(t)
