@@ -12,7 +12,7 @@ import (
 // decode reads a request strictly: UTF-8, no unknown and no repeated field,
 // names in their exact case. Every error is a Refusal that names the field.
 // Where *R has a method Check() error, it is called; then what the schema says
-// beyond the types is checked, since a rule's own words are better.
+// beyond the types is checked: a rule's own words are better.
 func decode[R any](data []byte, takes *schema) (R, error) {
 	var request R
 	if len(data) == 0 {
@@ -21,12 +21,13 @@ func decode[R any](data []byte, takes *schema) (R, error) {
 	if err := json.Unmarshal(data, &request, json.RejectUnknownMembers(true)); err != nil {
 		return request, decodeRefusal(err)
 	}
+	whole := takes.seemsWhole(reflect.ValueOf(&request).Elem())
 	if c, ok := any(&request).(interface{ Check() error }); ok {
 		if err := c.Check(); err != nil {
 			return request, err
 		}
 	}
-	return request, takes.conforms(data)
+	return request, takes.conforms(data, whole)
 }
 
 func decodeRefusal(err error) error {

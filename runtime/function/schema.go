@@ -51,15 +51,20 @@ func Schemas(d Door) (map[string]string, error) {
 
 // schema is made when it is asked for first.
 type schema struct {
-	once     func() (*jsonschema.Schema, error)
-	requires func() bool // a field that must be there
+	once func() (*jsonschema.Schema, error)
+	// filled tells, when it is not nil, that no required field of a value is its
+	// zero: then all were there.
+	filled func() func(reflect.Value) bool
 }
 
 func newSchema(t reflect.Type, required func(reflect.Type) []string) *schema {
 	once := sync.OnceValues(func() (*jsonschema.Schema, error) { return infer(t, required) })
-	return &schema{once: once, requires: sync.OnceValue(func() bool {
+	return &schema{once: once, filled: sync.OnceValue(func() func(reflect.Value) bool {
 		s, err := once()
-		return err == nil && requires(s)
+		if err != nil {
+			return nil
+		}
+		return filled(t, s)
 	})}
 }
 
@@ -165,30 +170,86 @@ func require(s *jsonschema.Schema, t reflect.Type, own map[reflect.Type]*jsonsch
 	}
 }
 
+// seemsWhole tells of a request, as it was decoded, that it has all that is
+// required. One that has a zero there may have it too.
+func (s *schema) seemsWhole(request reflect.Value) bool {
+	filled := s.filled()
+	return filled == nil || filled(request)
+}
+
 // conforms refuses what strict decoding lets pass and the schema does not: a null
 // where none may be, and a required field that is left out. All else that a
 // schema says of the types decoding has seen to.
-func (s *schema) conforms(data []byte) error {
+func (s *schema) conforms(data []byte, whole bool) error {
+	if whole && !bytes.Contains(data, []byte("null")) {
+		return nil
+	}
 	root, err := s.once()
 	if err != nil {
 		return err // a declaration's Check says so before
 	}
-	if !bytes.Contains(data, []byte("null")) && !s.requires() {
-		return nil
-	}
+	// It was decoded, so it is good JSON, and has no name twice.
 	return conforms(jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), root)
 }
 
-func requires(s *jsonschema.Schema) bool {
+// filled makes a function that tells whether no required field is its zero; nil
+// when there is none.
+func filled(t reflect.Type, s *jsonschema.Schema) func(reflect.Value) bool {
 	if s == nil {
-		return false
+		return nil
 	}
-	for _, p := range s.Properties {
-		if requires(p) {
-			return true
+	switch t.Kind() {
+	case reflect.Pointer:
+		if inner := filled(t.Elem(), s); inner != nil {
+			return func(v reflect.Value) bool { return v.IsNil() || inner(v.Elem()) }
+		}
+	case reflect.Slice, reflect.Array:
+		if inner := filled(t.Elem(), s.Items); inner != nil {
+			return func(v reflect.Value) bool {
+				for i := range v.Len() {
+					if !inner(v.Index(i)) {
+						return false
+					}
+				}
+				return true
+			}
+		}
+	case reflect.Map:
+		if filled(t.Elem(), s.AdditionalProperties) != nil {
+			return func(v reflect.Value) bool { return v.Len() == 0 }
+		}
+	case reflect.Struct:
+		return filledFields(t, s)
+	}
+	return nil
+}
+
+func filledFields(t reflect.Type, s *jsonschema.Schema) func(reflect.Value) bool {
+	type field struct {
+		index    []int
+		required bool
+		inner    func(reflect.Value) bool
+	}
+	var fields []field
+	for _, f := range reflect.VisibleFields(t) {
+		name := jsonName(f)
+		one := field{f.Index, slices.Contains(s.Required, name), filled(f.Type, s.Properties[name])}
+		if one.required || one.inner != nil {
+			fields = append(fields, one)
 		}
 	}
-	return len(s.Required) > 0 || requires(s.Items) || requires(s.AdditionalProperties)
+	if len(fields) == 0 {
+		return nil
+	}
+	return func(v reflect.Value) bool {
+		for _, f := range fields {
+			its, err := v.FieldByIndexErr(f.index)
+			if err != nil || f.required && its.IsZero() || f.inner != nil && !f.inner(its) {
+				return false
+			}
+		}
+		return true
+	}
 }
 
 func conforms(d *jsontext.Decoder, s *jsonschema.Schema) error {

@@ -251,7 +251,8 @@ var errWidened = errors.New("a newer release has widened the durable")
 // store.
 func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 	select {
-	case <-c.cut: // of the last time
+	case why := <-c.cut:
+		c.log.Debug("was told before", "error", why)
 	default:
 	}
 	c.crowd.at(durable)

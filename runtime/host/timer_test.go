@@ -167,7 +167,7 @@ func TestTimerThatIsTooEarly(t *testing.T) {
 		return map[int]time.Time{0: first, 1: second}[c.Value]
 	}
 	fired := make(chan time.Time, 10)
-	d.fire = func(ctx context.Context, c counter) ([]event, error) {
+	d.fire = func(ctx context.Context, _ counter) ([]event, error) {
 		fired <- function.Now(ctx)
 		return []event{counted{1}}, nil
 	}
@@ -314,7 +314,7 @@ func TestAnEventAndItsTimer(t *testing.T) {
 		return func() { running.Add(-1) }
 	}
 	d := w.waitUntil(time.Now())
-	d.fire = func(_ context.Context, c counter) ([]event, error) {
+	d.fire = func(context.Context, counter) ([]event, error) {
 		defer slowly()()
 		return []event{counted{1}}, nil
 	}
