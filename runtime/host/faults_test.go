@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -210,8 +211,9 @@ func (w *world) serve() (address string) {
 const (
 	childNATS  = "HOST_TEST_NATS"
 	childStore = "HOST_TEST_STORE"
-	childBusy  = "HOST_TEST_BUSY" // the name of a function that takes 5 ms for everything
-	childSlow  = "HOST_TEST_SLOW" // c0 takes its time, and so is under way when c7 ends the process
+	childBusy  = "HOST_TEST_BUSY"  // the name of a function that takes 5 ms for everything
+	childSlow  = "HOST_TEST_SLOW"  // c0 takes its time, and so is under way when c7 ends the process
+	childTimer = "HOST_TEST_TIMER" // it ends when a timer fires
 )
 
 // child is a process of its own that ends when it handles the event of c7.
@@ -233,6 +235,11 @@ func child() error {
 		}
 		return countOnce(ctx, c, e)
 	})
+	if os.Getenv(childTimer) != "" {
+		d := waitUntil(store, time.Now())
+		d.fire = func(context.Context, counter) ([]event, error) { os.Exit(7); return nil, nil }
+		f = timed("late", d)
+	}
 	f.Attempts, f.Concurrency = 2, 8
 	if name := os.Getenv(childBusy); name != "" {
 		f = step(name, func(context.Context, counter, opened) ([]event, error) {
@@ -245,6 +252,24 @@ func child() error {
 	}
 	_, _ = os.Stdin.Read(make([]byte, 1)) // until the test ends
 	return nil
+}
+
+// TestTimersOfAKilledReplica fire in another, when its lease has ended.
+func TestTimersOfAKilledReplica(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv(childTimer, "1")
+	w.append(3)
+	due := time.Now()
+	var exit *exec.ExitError
+	if err := w.child(t.Context(), w.serve()); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Fatal(err)
+	}
+	d := waitUntil(w.store, due)
+	d.open = func(context.Context) iter.Seq2[string, error] { // those that were armed are enough
+		return func(func(string, error) bool) {}
+	}
+	w.start(timed("late", d))
+	w.once(3, due)
 }
 
 // TestACrashLoopBuriesWhatCausesIt, and none of its neighbours.

@@ -34,7 +34,7 @@ func (d waits) Open(ctx context.Context) iter.Seq2[string, error]    { return d.
 func (d waits) Fire(ctx context.Context, c counter) ([]event, error) { return d.fire(ctx, c) }
 
 // waitUntil has counters wait until a time; what is open is what the store has.
-func (w *world) waitUntil(due time.Time) waits {
+func waitUntil(store eventstore.Store, due time.Time) waits {
 	return waits{
 		until: func(c counter) time.Time {
 			if c.Value > 0 {
@@ -44,7 +44,7 @@ func (w *world) waitUntil(due time.Time) waits {
 		},
 		open: func(ctx context.Context) iter.Seq2[string, error] {
 			return func(yield func(string, error) bool) {
-				for e, err := range w.store.ReadStream(ctx, eventstore.StreamRead{Stream: "COUNTERS", Types: []string{"opened"}}) {
+				for e, err := range store.ReadStream(ctx, eventstore.StreamRead{Stream: "COUNTERS", Types: []string{"opened"}}) {
 					if !yield(e.Aggregate, err) {
 						return
 					}
@@ -101,7 +101,7 @@ func TestTimersFireOnce(t *testing.T) {
 	w := newWorld(t)
 	const n = 50
 	due := time.Now().Add(time.Second)
-	f := timed("late", w.waitUntil(due))
+	f := timed("late", waitUntil(w.store, due))
 	w.append(n / 2)
 	w.start(f)
 	w.start(f) // a second replica
@@ -127,7 +127,7 @@ func TestTimersFireOnce(t *testing.T) {
 // TestTimerOfOneThatMovedOn fires, and finds nothing to do.
 func TestTimerOfOneThatMovedOn(t *testing.T) {
 	w := newWorld(t)
-	d := w.waitUntil(time.Now().Add(500 * time.Millisecond))
+	d := waitUntil(w.store, time.Now().Add(500*time.Millisecond))
 	var fired atomic.Int32
 	d.fire = func(context.Context, counter) ([]event, error) {
 		fired.Add(1)
@@ -162,7 +162,7 @@ func TestTimerThatIsTooEarly(t *testing.T) {
 	w := newWorld(t)
 	first := time.Now().Add(400 * time.Millisecond)
 	second := first.Add(400 * time.Millisecond)
-	d := w.waitUntil(first)
+	d := waitUntil(w.store, first)
 	d.until = func(c counter) time.Time {
 		return map[int]time.Time{0: first, 1: second}[c.Value]
 	}
@@ -190,7 +190,7 @@ func TestTimersOutliveJetStream(t *testing.T) {
 	w.append(n)
 	var due atomic.Int64
 	due.Store(time.Now().Add(time.Hour).UnixMicro())
-	d := w.waitUntil(time.Time{})
+	d := waitUntil(w.store, time.Time{})
 	d.until = func(c counter) time.Time {
 		if c.Value > 0 {
 			return time.Time{}
@@ -213,7 +213,7 @@ func TestTimersOutliveJetStream(t *testing.T) {
 func TestManyTimersLeaveNothing(t *testing.T) {
 	w := newWorld(t)
 	const n = 10_000
-	d := w.waitUntil(time.Now().Add(-time.Second))
+	d := waitUntil(w.store, time.Now().Add(-time.Second))
 	d.fire = func(context.Context, counter) ([]event, error) { return nil, nil }
 	d.open = func(context.Context) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
@@ -260,7 +260,7 @@ func TestTimersStreamIsDeleted(t *testing.T) {
 	w := newWorld(t)
 	w.append(10)
 	due := time.Now().Add(time.Second)
-	w.start(timed("late", w.waitUntil(due)))
+	w.start(timed("late", waitUntil(w.store, due)))
 	w.timers(10)
 	js, err := jetstream.New(w.nc)
 	if err != nil {
@@ -276,7 +276,7 @@ func TestTimersStreamIsDeleted(t *testing.T) {
 func TestTimersOfAStoppedReplica(t *testing.T) {
 	w := newWorld(t)
 	due := time.Now().Add(500 * time.Millisecond)
-	d := w.waitUntil(due)
+	d := waitUntil(w.store, due)
 	stuck := d
 	begun := make(chan struct{}, 100)
 	stuck.fire = func(ctx context.Context, _ counter) ([]event, error) {
@@ -313,7 +313,7 @@ func TestAnEventAndItsTimer(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		return func() { running.Add(-1) }
 	}
-	d := w.waitUntil(time.Now())
+	d := waitUntil(w.store, time.Now())
 	d.fire = func(context.Context, counter) ([]event, error) {
 		defer slowly()()
 		return []event{counted{1}}, nil
@@ -340,7 +340,7 @@ func TestAnEventAndItsTimer(t *testing.T) {
 func TestAStrayTimer(t *testing.T) {
 	w := newWorld(t)
 	due := time.Now().Add(300 * time.Millisecond)
-	w.start(timed("late", w.waitUntil(due)))
+	w.start(timed("late", waitUntil(w.store, due)))
 	w.append(1)
 	w.timers(1)
 	for _, aggregate := range []string{"c0", "nobody"} {
@@ -366,7 +366,7 @@ func TestAStrayTimer(t *testing.T) {
 func TestDeadLetterOfATimer(t *testing.T) {
 	w := newWorld(t)
 	w.office()
-	d := w.waitUntil(time.Now())
+	d := waitUntil(w.store, time.Now())
 	var tries, works atomic.Int32
 	d.fire = func(context.Context, counter) ([]event, error) {
 		if tries.Add(1); works.Load() == 0 {
@@ -407,7 +407,7 @@ func TestWhatCannotBeArmed(t *testing.T) {
 	w := newWorld(t)
 	w.append(2)
 	due := time.Now().Add(500 * time.Millisecond)
-	d := w.waitUntil(due)
+	d := waitUntil(w.store, due)
 	all := d.open
 	d.open = func(ctx context.Context) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
@@ -438,7 +438,7 @@ func TestWhatCannotBeArmed(t *testing.T) {
 	problem("late", "1 aggregates can't be loaded")
 	w.once(2, due)
 
-	broken := w.waitUntil(due)
+	broken := waitUntil(w.store, due)
 	var once sync.Once
 	waiting := make(chan struct{})
 	broken.open = func(ctx context.Context) iter.Seq2[string, error] {
