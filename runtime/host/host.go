@@ -4,6 +4,7 @@
 //	request.go   a request: queue group, keyed, answered or refused
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  pulls from it, and keeps the leases
+//	problem.go   what keeps it from that, and who is told
 //	event.go     one event at a time of an aggregate, many at once
 //	timer.go     timers: armed, fired, armed again after a loss
 //	batch.go     events in batches, for projections
