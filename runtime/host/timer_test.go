@@ -78,6 +78,25 @@ func (w *world) timers(n uint64) jetstream.StreamState {
 	return state
 }
 
+// armed waits until so many messages were in TIMERS at least, fired or not.
+func (w *world) armed(n uint64) {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.eventually("arm timers", func() error {
+		s, err := js.Stream(w.t.Context(), function.TimersStream)
+		if err != nil {
+			return err
+		}
+		if info := s.CachedInfo(); info.State.LastSeq+1 < info.Config.FirstSeq+n {
+			return fmt.Errorf("%d to %d of %d", info.Config.FirstSeq, info.State.LastSeq, n)
+		}
+		return nil
+	})
+}
+
 // once waits until n counters were counted, and checks that each was once, and
 // not before it was due.
 func (w *world) once(n int, due time.Time) {
@@ -104,7 +123,6 @@ func TestTimersFireOnce(t *testing.T) {
 	w.start(f)
 	w.start(f) // a second replica
 	w.appendFrom(n/2, n)
-	w.timers(n)
 	w.once(n, due)
 	w.timers(0)
 	found, err := discovery.Find(t.Context(), w.nc, "late")
@@ -125,7 +143,7 @@ func TestTimersFireOnce(t *testing.T) {
 // TestTimerOfOneThatMovedOn fires, and finds nothing to do.
 func TestTimerOfOneThatMovedOn(t *testing.T) {
 	w := newWorld(t)
-	d := waitUntil(w.store, time.Now().Add(500*time.Millisecond))
+	d := waitUntil(w.store, time.Now().Add(3*time.Second))
 	var fired atomic.Int32
 	d.fire = func(context.Context, counter) ([]event, error) {
 		fired.Add(1)
@@ -133,7 +151,7 @@ func TestTimerOfOneThatMovedOn(t *testing.T) {
 	}
 	w.start(timed("late", d))
 	w.append(3)
-	w.timers(3)
+	w.armed(3)
 	for i := range 3 {
 		w.countUp(fmt.Sprintf("c%d", i))
 	}
@@ -158,8 +176,8 @@ func (w *world) countUp(id string) {
 // TestTimerThatIsTooEarly is armed again: what it waits for now is due later.
 func TestTimerThatIsTooEarly(t *testing.T) {
 	w := newWorld(t)
-	first := time.Now().Add(400 * time.Millisecond)
-	second := first.Add(400 * time.Millisecond)
+	first := time.Now().Add(3 * time.Second)
+	second := first.Add(time.Second)
 	d := waitUntil(w.store, first)
 	d.until = func(c counter) time.Time {
 		return map[int]time.Time{0: first, 1: second}[c.Value]
@@ -171,7 +189,7 @@ func TestTimerThatIsTooEarly(t *testing.T) {
 	}
 	w.start(timed("late", d))
 	w.append(1)
-	w.timers(1)
+	w.armed(1)
 	w.countUp("c0")
 	w.isEventually(2)
 	w.timers(0)
@@ -220,7 +238,7 @@ func TestAStrayTimer(t *testing.T) {
 	due := time.Now().Add(300 * time.Millisecond)
 	w.start(timed("late", waitUntil(w.store, due)))
 	w.append(1)
-	w.timers(1)
+	w.armed(1)
 	for _, aggregate := range []string{"c0", "nobody"} {
 		for range 3 {
 			m := nats.NewMsg("TIMERS.late")

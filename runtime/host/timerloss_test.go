@@ -46,7 +46,7 @@ func TestTimersOutliveJetStream(t *testing.T) {
 // TestManyTimersLeaveNothing in the stream once they have fired.
 func TestManyTimersLeaveNothing(t *testing.T) {
 	w := newWorld(t)
-	const n = 10_000
+	const n = 2000
 	d := waitUntil(w.store, time.Now().Add(-time.Second))
 	d.fire = func(context.Context, counter) ([]event, error) { return nil, nil }
 	d.open = func(context.Context) iter.Seq2[string, error] {
@@ -93,9 +93,9 @@ func TestManyTimersLeaveNothing(t *testing.T) {
 func TestTimersStreamIsDeleted(t *testing.T) {
 	w := newWorld(t)
 	w.append(10)
-	due := time.Now().Add(time.Second)
+	due := time.Now().Add(5 * time.Second)
 	w.start(timed("late", waitUntil(w.store, due)))
-	w.timers(10)
+	w.armed(10)
 	js, err := jetstream.New(w.nc)
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,6 @@ func TestTimersOfAStoppedReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.append(5)
-	w.timers(5)
 	<-begun
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
