@@ -261,7 +261,7 @@ func TestAStrayTimer(t *testing.T) {
 // armed again.
 func TestDeadLetterOfATimer(t *testing.T) {
 	w := newWorld(t)
-	w.office()
+	w.office(0)
 	d := waitUntil(w.store, time.Now())
 	var tries, works atomic.Int32
 	d.fire = func(context.Context, counter) ([]event, error) {
