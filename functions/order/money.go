@@ -121,3 +121,38 @@ func (m Money) String() string {
 		return s + fmt.Sprintf(".%02d", cents)
 	}
 }
+
+// Limit is an amount that may not be exceeded; made by [AtMost]. The zero value
+// bounds nothing, and is "none" in settings.
+type Limit int64 // the least amount that is too much; 0 if none is
+
+// AtMost bounds an amount; m is not negative.
+func AtMost(m Money) Limit { return Limit(m + 1) }
+
+// UnmarshalText reads a setting.
+func (l *Limit) UnmarshalText(text []byte) error {
+	if string(text) == "none" {
+		*l = 0
+		return nil
+	}
+	m, err := ParseMoney(string(text))
+	if err != nil {
+		return fmt.Errorf("%w, or none", err)
+	}
+	if m < 0 {
+		return errors.New("is below the least, 0")
+	}
+	*l = AtMost(m)
+	return nil
+}
+
+// Exceeded tells whether the amount is above the limit.
+func (l Limit) Exceeded(m Money) bool { return l != 0 && m >= Money(l) }
+
+// String writes the limit as a setting has it.
+func (l Limit) String() string {
+	if l == 0 {
+		return "none"
+	}
+	return Money(l - 1).String()
+}

@@ -1,35 +1,18 @@
 // Package order is the order itself: its events, what they make of it, and the
 // rules it keeps. It knows nothing of how it is stored, sent or asked for.
 //
-//	created → paymentdebited → approved
-//	        ↘ paymentdeclined ↘ rejected
+//	created → paymentdebited → approved → shipped → delivered
+//
+// What else can happen, and what becomes of it, is the table in life.go.
 package order
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"maps"
-	"slices"
+	"cmp"
 	"time"
 )
 
 // Stream is the log of all orders.
 const Stream = "ORDERS"
-
-// Status is how far an order has come.
-type Status string
-
-// The states of an order. Rejected is an end, and has a reason.
-const (
-	Pending  Status = "Pending"
-	Paid     Status = "Paid"
-	Approved Status = "Approved"
-	Rejected Status = "Rejected"
-)
-
-// Statuses are all of them, in the order that an order meets them.
-var Statuses = []Status{Pending, Paid, Approved, Rejected}
 
 // Order is the state that an order's events fold to. The zero value is an
 // order that was not placed.
@@ -39,10 +22,18 @@ type Order struct {
 	Restaurant string    `json:"restaurant_id"`
 	Status     Status    `json:"status"`
 	Reason     string    `json:"reason,omitempty"`
-	CreatedOn  time.Time `json:"created_on"` // UTC
+	CreatedOn  time.Time `json:"created_on"` // UTC, like all times
 	Currency   string    `json:"currency"`
 	Amount     Money     `json:"amount"`
 	Items      []Item    `json:"order_items"`
+	// PaidOn and ApprovedOn are when that was decided; zero if it was not.
+	PaidOn     time.Time `json:"paid_on,omitzero"`
+	ApprovedOn time.Time `json:"approved_on,omitzero"`
+	// ReviewedBy is who decided, if that was a person.
+	ReviewedBy string `json:"reviewed_by,omitempty"`
+	Tracking   string `json:"tracking_number,omitempty"`
+	// Voided says that no money is kept for an order that was not shipped.
+	Voided bool `json:"payment_voided,omitempty"`
 	// Version counts the order's events.
 	Version uint64 `json:"version"`
 }
@@ -55,50 +46,15 @@ type Item struct {
 	Quantity  int64  `json:"quantity"`
 }
 
-// Event is something that happened to an order.
-type Event interface {
-	// EventType names it in the store and in subjects: ORDERS.created.
-	EventType() string
+// Charge is what is to be paid, and by whom.
+type Charge struct {
+	Customer string
+	Amount   Money
+	Currency string
 }
 
-// The events of an order.
-type (
-	// Created: a customer placed it. It carries the whole order.
-	Created struct {
-		ID         string    `json:"order_id"`
-		Customer   string    `json:"customer_id"`
-		Restaurant string    `json:"restaurant_id"`
-		CreatedOn  time.Time `json:"created_on"`
-		Currency   string    `json:"currency"`
-		Amount     Money     `json:"amount"`
-		Items      []Item    `json:"order_items"`
-	}
-	// PaymentDebited: the customer paid.
-	PaymentDebited struct {
-		Amount   Money  `json:"amount"`
-		Currency string `json:"currency"`
-	}
-	// PaymentDeclined: the customer can't or may not pay.
-	PaymentDeclined struct {
-		Reason string `json:"reason"`
-	}
-	// WasApproved: it may be prepared and shipped.
-	WasApproved struct{}
-	// WasRejected: it may not, and why.
-	WasRejected struct {
-		Reason string `json:"reason"`
-	}
-	// Unknown is an event of a release newer than this one. It only counts.
-	Unknown struct{ Type string }
-)
-
-// EventType implements Event.
-func (Created) EventType() string         { return "created" }
-func (PaymentDebited) EventType() string  { return "paymentdebited" }
-func (PaymentDeclined) EventType() string { return "paymentdeclined" }
-func (WasApproved) EventType() string     { return "approved" }
-func (WasRejected) EventType() string     { return "rejected" }
-func (u Unknown) EventType() string       { return u.Type }
+// Charge is what the order costs.
+func (o Order) Charge() Charge { return Charge{o.Customer, o.Amount, o.Currency} }
 
 // Stream is where orders are kept.
 func (Order) Stream() string { return Stream }
@@ -106,65 +62,38 @@ func (Order) Stream() string { return Stream }
 // Exists tells whether the order was placed.
 func (o Order) Exists() bool { return o.Version > 0 }
 
-// decoders are all types of events, as they are stored. Schema 1 is the only
-// one so far.
-var decoders = map[string]func(data []byte) (Event, error){
-	Created{}.EventType():         decode[Created],
-	PaymentDebited{}.EventType():  decode[PaymentDebited],
-	PaymentDeclined{}.EventType(): decode[PaymentDeclined],
-	WasApproved{}.EventType():     decode[WasApproved],
-	WasRejected{}.EventType():     decode[WasRejected],
-}
-
-// Types are the types of events that Decode knows, in no order.
-func Types() []string { return slices.Collect(maps.Keys(decoders)) }
-
-// Decode makes an event of its stored form.
-func (Order) Decode(typ string, _ int, data []byte) (Event, error) {
-	if decode, ok := decoders[typ]; ok {
-		return decode(data)
-	}
-	return Unknown{typ}, nil
-}
-
-func decode[E Event](data []byte) (Event, error) {
-	var e E
-	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) { // null would pass as an empty event
-		return nil, fmt.Errorf("decode %s: not a JSON object", e.EventType())
-	}
-	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", e.EventType(), err)
-	}
-	return e, nil
-}
-
 // Evolve is the order after the event. Every event counts a version; one that
 // does not go with the state, since it came too late or is unknown, changes
 // nothing else. So no history is without a fold, and an end stays an end.
 func (o Order) Evolve(e Event) Order {
 	o.Version++
+	to, ok := o.next(e)
+	if !ok {
+		return o
+	}
+	o.Status = to
 	switch e := e.(type) {
 	case Created:
-		if o.Status == "" {
-			o.ID, o.Customer, o.Restaurant = e.ID, e.Customer, e.Restaurant
-			o.CreatedOn, o.Currency, o.Amount, o.Items = e.CreatedOn, e.Currency, e.Amount, e.Items
-			o.Status = Pending
-		}
+		o.ID, o.Customer, o.Restaurant = e.ID, e.Customer, e.Restaurant
+		o.CreatedOn, o.Currency, o.Amount, o.Items = e.CreatedOn, e.Currency, e.Amount, e.Items
 	case PaymentDebited:
-		o.move(Paid, "", Pending)
+		o.PaidOn = cmp.Or(e.At, o.CreatedOn)
 	case PaymentDeclined:
-		o.move(Rejected, e.Reason, Pending)
+		o.Reason = e.Reason
 	case WasApproved:
-		o.move(Approved, "", Paid)
+		o.ApprovedOn, o.ReviewedBy = cmp.Or(e.At, o.PaidOn), e.By
 	case WasRejected:
-		o.move(Rejected, e.Reason, Pending, Paid)
+		o.Reason, o.ReviewedBy = e.Reason, e.By
+	case WasShipped:
+		o.Tracking = e.Tracking
+	case ShippingFailed:
+		o.Reason = e.Reason
+	case WasCancelled:
+		o.Reason = e.Reason
+	case WasOverdue:
+		o.Reason = e.Reason
+	case PaymentVoided:
+		o.Voided = true
 	}
 	return o
-}
-
-// move changes the status if it is one of those that to can follow.
-func (o *Order) move(to Status, reason string, from ...Status) {
-	if slices.Contains(from, o.Status) {
-		o.Status, o.Reason = to, reason
-	}
 }

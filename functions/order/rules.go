@@ -28,6 +28,9 @@ type FieldError struct{ Field, Reason string }
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
 
+// Invalid tells the runtime, which knows no orders, what to refuse.
+func (e *FieldError) Invalid() (field, reason string) { return e.Field, e.Reason }
+
 // Place makes the event of a new order, with its amount, or says which field
 // is wrong. An order without a currency is in DefaultCurrency.
 func Place(id, customer, restaurant, currency string, items []Item, now time.Time) (Created, error) {
@@ -41,8 +44,8 @@ func Place(id, customer, restaurant, currency string, items []Item, now time.Tim
 			return Created{}, err
 		}
 	}
-	if !isCurrency(currency) {
-		return Created{}, wrong("currency", "is %.20q; it must be a currency's code after ISO 4217, like USD", currency)
+	if err := CheckCurrency("currency", currency); err != nil {
+		return Created{}, err
 	}
 	amount, err := total(items)
 	if err != nil {
@@ -64,10 +67,10 @@ func total(items []Item) (Money, error) {
 	text := 0
 	for i, item := range items {
 		field := func(name string) string { return fmt.Sprintf("order_items[%d].%s", i, name) }
-		if err := checkText(field("code"), item.Code); err != nil {
+		if err := CheckText(field("code"), item.Code); err != nil {
 			return 0, err
 		}
-		if err := checkText(field("name"), item.Name); err != nil {
+		if err := CheckText(field("name"), item.Name); err != nil {
 			return 0, err
 		}
 		if item.UnitPrice < 0 || item.UnitPrice > MaxPrice {
@@ -99,7 +102,17 @@ func CheckID(field, id string) error {
 	return nil
 }
 
-func checkText(field, s string) error {
+// CheckCurrency says whether code is that of a currency.
+func CheckCurrency(field, code string) error {
+	if !isCurrency(code) {
+		return wrong(field, "is %.20q; it must be a currency's code after ISO 4217, like USD", code)
+	}
+	return nil
+}
+
+// CheckText says whether s can be a text for people: 1 to MaxText characters, and
+// no control character.
+func CheckText(field, s string) error {
 	switch {
 	case s == "":
 		return wrong(field, "is missing")

@@ -7,7 +7,6 @@ package orderquery
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
@@ -54,7 +53,7 @@ func (r *GetRequest) Check() error {
 	if r.MinVersion > maxVersion {
 		return function.Invalid("min_version", "is %d; allowed are 0 to %d", r.MinVersion, uint64(maxVersion))
 	}
-	return checkID("order_id", r.OrderID)
+	return order.CheckID("order_id", r.OrderID)
 }
 
 const (
@@ -111,7 +110,7 @@ func (r *ListRequest) Check() error {
 		r.Limit = new(defaultLimit)
 	}
 	if r.Customer != "" {
-		if err := checkID("customer_id", r.Customer); err != nil {
+		if err := order.CheckID("customer_id", r.Customer); err != nil {
 			return err
 		}
 	}
@@ -150,7 +149,7 @@ func (r *HistoryRequest) Check() error {
 	if r.FromVersion > maxVersion {
 		return function.Invalid("from_version", "is %d; allowed are 0 to %d", r.FromVersion, uint64(maxVersion))
 	}
-	return checkID("order_id", r.OrderID)
+	return order.CheckID("order_id", r.OrderID)
 }
 
 // History is what happened to an order.
@@ -199,12 +198,4 @@ func history(ctx context.Context, log function.Log, r HistoryRequest) (History, 
 		return h, function.NotFound("order_id", "there is no order %q", r.OrderID)
 	}
 	return h, nil
-}
-
-// checkID is the refusal of an id that can be none.
-func checkID(field, id string) error {
-	if wrong, ok := errors.AsType[*order.FieldError](order.CheckID(field, id)); ok {
-		return function.Invalid(wrong.Field, "%s", wrong.Reason)
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ package placeorder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -86,9 +85,5 @@ func (r Request) order(ctx context.Context) (order.Created, error) {
 		}
 		items[i] = order.Item{Code: item.Code, Name: item.Name, UnitPrice: *item.UnitPrice, Quantity: *item.Quantity}
 	}
-	created, err := order.Place(*r.OrderID, r.Customer, r.Restaurant, r.Currency, items, function.Now(ctx))
-	if wrong, ok := errors.AsType[*order.FieldError](err); ok {
-		return created, function.Invalid(wrong.Field, "%s", wrong.Reason)
-	}
-	return created, err
+	return order.Place(*r.OrderID, r.Customer, r.Restaurant, r.Currency, items, function.Now(ctx))
 }

@@ -21,6 +21,7 @@ const (
 	AfterPublish = "after-publish" // an event store: sent to JetStream, and not acknowledged
 	BeforeAppend = "before-append" // a function: decided, as after a debit, and not appended
 	AfterAppend  = "after-append"  // a function: appended, and neither answered nor acknowledged
+	AfterEffect  = "after-effect"  // a function: moved money elsewhere, as a debit or its undoing, and appended nothing yet
 	BeforeAck    = "before-ack"    // a function: all is done but the acknowledgement
 )
 

@@ -24,10 +24,23 @@ func decode[R any](data []byte, takes *schema) (R, error) {
 	whole := takes.seemsWhole(reflect.ValueOf(&request).Elem())
 	if c, ok := any(&request).(interface{ Check() error }); ok {
 		if err := c.Check(); err != nil {
-			return request, err
+			return request, checked(err)
 		}
 	}
 	return request, takes.conforms(data, whole)
+}
+
+// checked is what a request's own rules say, as a Refusal also where they are the
+// domain's, which does not know this package.
+func checked(err error) error {
+	var wrong interface {
+		Invalid() (field, reason string)
+	}
+	if errors.As(err, &wrong) {
+		field, reason := wrong.Invalid()
+		return Invalid(field, "%s", reason)
+	}
+	return err
 }
 
 func decodeRefusal(err error) error {

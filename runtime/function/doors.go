@@ -57,7 +57,8 @@ func (d *Event) door()           {}
 // On makes a door for the events of type E: the aggregate's state is loaded,
 // handle decides, and what it returns is appended at the version it saw. When
 // another was faster it is loaded and decided again. handle must have no
-// effect but on what is idempotent by the event's id or the aggregate's.
+// effect but on what is idempotent by the event's id or the aggregate's, as with
+// [Once].
 //
 // A function may have several such doors, all of one stream; events of other
 // types are acknowledged unseen. A door that a later release adds takes what its
@@ -153,7 +154,8 @@ func (d *Request) door()           {}
 // Addressed is a request about one aggregate. An id that can be none is refused,
 // under the name of its field. Where *R has a method
 // Check() error it is called after decoding: it fills what may be left out,
-// and refuses what is wrong with [Invalid].
+// and refuses what is wrong with [Invalid], or with an error that has a method
+// Invalid() (field, reason string).
 type Addressed interface {
 	AggregateID() string
 }
@@ -206,7 +208,8 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	return door
 }
 
-// Endpoint makes a door for requests that touch no aggregate: most only read.
+// Endpoint makes a door for requests that are about no aggregate: most only
+// read, and some do what [Once] is for.
 func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
 	takes := schemaOfRequest[R]()
 	return &Request{subject: subject, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
@@ -214,8 +217,8 @@ func Endpoint[R, A any](subject string, answer func(ctx context.Context, request
 		if err != nil {
 			return Prepared{}, err
 		}
-		return Prepared{Answer: func(ctx context.Context, _ *Runner) (any, error) {
-			return answer(ctx, request)
+		return Prepared{Answer: func(ctx context.Context, run *Runner) (any, error) {
+			return answer(withRunner(ctx, run), request)
 		}}, nil
 	}}
 }

@@ -32,6 +32,20 @@ type loaded[S any] struct {
 	size    int // bytes of the events it was folded from
 }
 
+// grown is the size with one more event.
+func (l loaded[S]) grown(e Message) int {
+	if isWhole[S]() {
+		return e.Size()
+	}
+	return l.size + e.Size()
+}
+
+func isWhole[S any]() bool {
+	var zero S
+	_, whole := any(zero).(Whole)
+	return whole
+}
+
 const (
 	// maxDecisions is how often one message is decided on before it gives way
 	// to whoever keeps changing the aggregate.
@@ -46,6 +60,7 @@ const (
 // appended the next one need not read. It is safe for concurrent use.
 type Cache struct {
 	known *lru.Cache[aggregateKey, any] // of loaded[S]
+	turns turns
 }
 
 // NewCache makes an empty cache of a bounded size.
@@ -54,7 +69,7 @@ func NewCache() *Cache {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Cache{known}
+	return &Cache{known: known, turns: turns{of: map[aggregateKey]*turn{}}}
 }
 
 // NewRunner makes the runner of one function. Functions of one process share
@@ -64,35 +79,6 @@ func NewRunner(function string, store eventstore.Store, cache *Cache) *Runner {
 		cache = NewCache()
 	}
 	return &Runner{function: function, store: inTime{store}, cache: cache}
-}
-
-// inTime is a store whose slowness is its own: a handler whose time ends in it
-// did not fail, so it must not be counted as if it had.
-type inTime struct{ eventstore.Store }
-
-// late is the error of a call that had time when it began.
-func late(began, err error) error {
-	if began == nil && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: it did not answer in time: %w", eventstore.ErrUnavailable, err)
-	}
-	return err
-}
-
-func (s inTime) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
-	began := ctx.Err()
-	done, err := s.Store.Append(ctx, a)
-	return done, late(began, err)
-}
-
-func (s inTime) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
-	return func(yield func(eventstore.Event, error) bool) {
-		began := ctx.Err()
-		for e, err := range s.Store.ReadAggregate(ctx, r) {
-			if !yield(e, late(began, err)) {
-				return
-			}
-		}
-	}
 }
 
 // Log reads a stream.
@@ -164,6 +150,7 @@ type arrived[D DomainEvent] struct {
 func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	next *arrived[D], seed string, decision func(context.Context, S) ([]D, error),
 ) (S, error) {
+	ctx = withRunner(ctx, r)
 	seen := arrive[S](r, aggregate, next)
 	fresh, atLeast := false, uint64(0)
 	if next != nil {
@@ -231,6 +218,7 @@ func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggre
 func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	decision func(context.Context, S) ([]D, error),
 ) (S, error) {
+	ctx = withRunner(ctx, r)
 	var none loaded[S]
 	decided, err := decision(ctx, none.state)
 	if err != nil {
@@ -265,21 +253,11 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	seen loaded[S], seed string, decided []D,
 ) (after loaded[S], repeated bool, err error) {
-	stream, cause := seen.state.Stream(), causeOf(ctx)
-	correlation := cause.CorrelationID
-	if correlation == "" {
-		correlation = aggregate
-	}
+	stream := seen.state.Stream()
 	events := make([]eventstore.Event, len(decided))
 	for i, d := range decided {
-		data, schema, err := Encode(d)
-		if err != nil {
+		if events[i], err = newEvent(ctx, r, aggregate, eventID(r.function, stream, seed, i), d); err != nil {
 			return seen, false, err
-		}
-		events[i] = eventstore.Event{
-			ID: eventID(r.function, stream, seed, i), Type: d.EventType(), Schema: schema, Time: Now(ctx),
-			Source: r.function, CausationID: cause.ID, CorrelationID: correlation,
-			Traceparent: cause.Traceparent, Data: data,
 		}
 	}
 	crash.At(crash.BeforeAppend)
@@ -299,10 +277,28 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 	}
 	after = seen
 	for i, d := range decided {
-		after.state, after.version, after.size = after.state.Evolve(d), done.Events[i].Version, after.size+done.Events[i].Size()
+		after.state, after.version, after.size = after.state.Evolve(d), done.Events[i].Version, after.grown(done.Events[i])
 	}
 	remember(r, aggregate, after)
 	return after, false, nil
+}
+
+// newEvent is what was decided, in its envelope.
+func newEvent(ctx context.Context, r *Runner, aggregate, id string, decided DomainEvent) (eventstore.Event, error) {
+	data, schema, err := Encode(decided)
+	if err != nil {
+		return eventstore.Event{}, err
+	}
+	cause := causeOf(ctx)
+	correlation := cause.CorrelationID
+	if correlation == "" {
+		correlation = aggregate
+	}
+	return eventstore.Event{
+		ID: id, Type: decided.EventType(), Schema: schema, Time: Now(ctx),
+		Source: r.function, CausationID: cause.ID, CorrelationID: correlation,
+		Traceparent: cause.Traceparent, Data: data,
+	}, nil
 }
 
 // load reads what lies behind the version that is known, and remembers it.
@@ -314,11 +310,13 @@ func load[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregat
 	return known, err
 }
 
-// read reads what lies behind the version that is known.
+// read reads what lies behind the version that is known; of a Whole the last.
 func read[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string, known loaded[S]) (loaded[S], error) {
-	events, err := eventstore.Collect(r.store.ReadAggregate(ctx, eventstore.AggregateRead{
-		Stream: known.state.Stream(), Aggregate: aggregate, From: known.version + 1,
-	}))
+	ask := eventstore.AggregateRead{Stream: known.state.Stream(), Aggregate: aggregate, From: known.version + 1}
+	if isWhole[S]() {
+		known, ask.From, ask.Last = loaded[S]{}, 0, 1
+	}
+	events, err := eventstore.Collect(r.store.ReadAggregate(ctx, ask))
 	if err == nil {
 		known, err = fold(known, events)
 	}
@@ -330,14 +328,14 @@ func read[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregat
 
 func fold[S State[S, D], D DomainEvent](l loaded[S], events []Message) (loaded[S], error) {
 	for _, e := range events {
-		if e.Version != l.version+1 {
+		if e.Version != l.version+1 && !isWhole[S]() {
 			return l, fmt.Errorf("fold %s %q: version %d follows %d", e.Stream, e.Aggregate, e.Version, l.version)
 		}
 		d, err := l.state.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			return l, fmt.Errorf("decode %s at position %d: %w: %w", e.Type, e.Position, ErrDecode, err)
 		}
-		l.state, l.version, l.size = l.state.Evolve(d), e.Version, l.size+e.Size()
+		l.state, l.version, l.size = l.state.Evolve(d), e.Version, l.grown(e)
 	}
 	return l, nil
 }

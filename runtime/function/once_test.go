@@ -1,0 +1,184 @@
+package function_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/memory"
+	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// meter is an aggregate of which every event carries all.
+type (
+	meter struct{ Count int }
+	count struct {
+		Count int `json:"count"`
+	}
+)
+
+func (count) EventType() string    { return "counted" }
+func (meter) Stream() string       { return "METERS" }
+func (meter) Whole()               {}
+func (meter) Evolve(e count) meter { return meter(e) }
+
+func (meter) Decode(_ string, _ int, data []byte) (e count, err error) {
+	return e, json.Unmarshal(data, &e)
+}
+
+func more(m meter) (count, error) { return count{m.Count + 1}, nil }
+
+// once is a process's own handler of requests that use Once.
+func once(t *testing.T, store eventstore.Store, decide func(meter) (count, error)) func(ctx context.Context, id string) (int, error) {
+	t.Helper()
+	type request struct {
+		ID string `json:"id"`
+	}
+	door := function.Endpoint("meters.count", func(ctx context.Context, r request) (int, error) {
+		c, err := function.Once(ctx, "m", function.DeriveID(r.ID), decide)
+		return c.Count, err
+	}).(*function.Request)
+	run := function.NewRunner("f", store, nil)
+	return func(ctx context.Context, id string) (int, error) {
+		p, err := door.Prepare(fmt.Appendf(nil, `{"id":%q}`, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := p.Answer(ctx, run)
+		return n.(int), err
+	}
+}
+
+func TestTheFirstOutcomeStands(t *testing.T) {
+	s := open(t)
+	for range 3 { // each by a process that remembers nothing
+		if n, err := once(t, s, more)(t.Context(), "a"); err != nil || n != 1 {
+			t.Errorf("a: %d, %v", n, err)
+		}
+	}
+	same := once(t, s, more)
+	for i, id := range []string{"b", "c", "c", "b", "d"} {
+		if n, err := same(t.Context(), id); err != nil || n != []int{2, 3, 3, 2, 4}[i] {
+			t.Errorf("%s: %d, %v", id, n, err)
+		}
+	}
+	no := errors.New("no")
+	refuses := once(t, s, func(meter) (count, error) { return count{}, no })
+	if _, err := refuses(t.Context(), "e"); !errors.Is(err, no) {
+		t.Errorf("a decision that fails: %v", err)
+	}
+	if all := storetest.Consistent(t, t.Context(), s, "METERS"); len(all) != 4 {
+		t.Errorf("%d events, want 4", len(all))
+	}
+	if _, err := function.Once(t.Context(), "m", "x", more); err == nil {
+		t.Error("Once works without a handler")
+	}
+}
+
+// TestManyAtOnce has processes, each with many callers, meet on one aggregate.
+func TestManyAtOnce(t *testing.T) {
+	const processes, callers = 4, 64
+	s := open(t)
+	var wg sync.WaitGroup
+	for p := range processes {
+		ask := once(t, s, more)
+		for c := range callers {
+			wg.Go(func() {
+				if _, err := ask(t.Context(), fmt.Sprintf("%d-%d", p, c)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	all := storetest.Consistent(t, t.Context(), s, "METERS")
+	if len(all) != processes*callers {
+		t.Errorf("%d events, want %d", len(all), processes*callers)
+	}
+	for i, e := range all {
+		if c, err := (meter{}).Decode(e.Type, 1, e.Data); err != nil || c.Count != i+1 {
+			t.Fatalf("event %d counts %d, %v", i, c.Count, err)
+		}
+	}
+}
+
+// contested is a store in which another process is always faster; stuck one that
+// never answers.
+type (
+	contested struct{ eventstore.Store }
+	stuck     struct{ eventstore.Store }
+)
+
+func (contested) Append(context.Context, eventstore.Append) (eventstore.Appended, error) {
+	return eventstore.Appended{}, &eventstore.ConflictError{}
+}
+
+func (stuck) Append(ctx context.Context, _ eventstore.Append) (eventstore.Appended, error) {
+	<-ctx.Done()
+	return eventstore.Appended{}, ctx.Err()
+}
+
+// TestTooManyWaitInHand: who gets no turn in time is not to blame.
+func TestTooManyWaitInHand(t *testing.T) {
+	empty := memory.New()
+	defer func() { _ = empty.Close() }()
+	for name, store := range map[string]eventstore.Store{"conflicts": contested{empty}, "a turn that does not come": stuck{empty}} {
+		synctest.Test(t, func(t *testing.T) {
+			ask := once(t, store, more)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			for i := range 3 {
+				wg.Go(func() {
+					if _, err := ask(ctx, fmt.Sprint(i)); function.FateOf(err, false) != function.Held || function.RefusalOf(err, false) == nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// counting counts what is read.
+type counting struct {
+	eventstore.Store
+	reads []eventstore.AggregateRead
+}
+
+func (c *counting) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
+	c.reads = append(c.reads, r)
+	return c.Store.ReadAggregate(ctx, r)
+}
+
+// TestOnlyTheLastEventIsRead, and nothing of what this process appended itself.
+func TestOnlyTheLastEventIsRead(t *testing.T) {
+	s := &counting{Store: open(t)}
+	for i := range 50 {
+		if _, err := once(t, s, more)(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := once(t, s, more)
+	for i := range 50 {
+		if n, err := same(t.Context(), fmt.Sprint("x", i)); err != nil || n != 51+i {
+			t.Fatal(n, err)
+		}
+	}
+	if len(s.reads) != 51 {
+		t.Errorf("read %d times", len(s.reads))
+	}
+	for _, r := range s.reads {
+		if r.Last != 1 {
+			t.Fatalf("read %+v", r)
+		}
+	}
+}
