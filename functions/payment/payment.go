@@ -24,16 +24,16 @@ func New(p Provider) function.Function {
 // crash before the append, moves nothing twice.
 func debit(p Provider) func(context.Context, order.Order, order.Created) ([]order.Event, error) {
 	return func(ctx context.Context, o order.Order, _ order.Created) ([]order.Event, error) {
-		if o.Status != order.Pending {
+		if !o.Allows(order.PaymentDebited{}) {
 			return nil, nil
 		}
-		declined, err := p.Debit(ctx, o.ID, Debit{Customer: o.Customer, Amount: o.Amount, Currency: o.Currency})
+		reference, declined, err := p.Debit(ctx, o.ID, o.Charge())
 		switch {
 		case err != nil:
 			return nil, err
 		case declined != "":
 			return []order.Event{order.PaymentDeclined{Reason: declined}}, nil
 		}
-		return []order.Event{order.PaymentDebited{Amount: o.Amount, Currency: o.Currency}}, nil
+		return []order.Event{order.PaymentDebited{Amount: o.Amount, Currency: o.Currency, Reference: reference, At: function.Now(ctx)}}, nil
 	}
 }

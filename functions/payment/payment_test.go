@@ -3,10 +3,10 @@ package payment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/waybill-go/waybill/functions/order"
-	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/functiontest"
 )
@@ -18,12 +18,15 @@ type provider struct {
 	keys     []string
 }
 
-func (p *provider) Debit(_ context.Context, key string, _ Debit) (string, error) {
+func (p *provider) Debit(_ context.Context, key string, c order.Charge) (reference, declined string, err error) {
 	p.keys = append(p.keys, key)
-	return p.declined, p.err
+	if c != (order.Charge{Customer: "c", Amount: 500, Currency: "USD"}) {
+		p.err = fmt.Errorf("charged %+v", c)
+	}
+	return "r1", p.declined, p.err
 }
 
-func (p *provider) Void(context.Context, string) error { return nil }
+func (p *provider) Void(context.Context, string, order.Charge) error { return nil }
 
 // created is an order of five dollars that was placed.
 func created(t *testing.T) order.Created {
@@ -37,7 +40,7 @@ func created(t *testing.T) order.Created {
 
 func TestDebit(t *testing.T) {
 	broken := errors.New("broken")
-	debited := order.PaymentDebited{Amount: 500, Currency: "USD"}
+	debited := order.PaymentDebited{Amount: 500, Currency: "USD", Reference: "r1", At: functiontest.Now}
 	for name, c := range map[string]struct {
 		provider  provider
 		meanwhile []function.DomainEvent
@@ -48,6 +51,7 @@ func TestDebit(t *testing.T) {
 		"is declined": {provider: provider{declined: "no"}, want: []function.DomainEvent{order.PaymentDeclined{Reason: "no"}}},
 		"is unknown":  {provider: provider{err: broken}, err: broken},
 		"comes late":  {provider: provider{}, meanwhile: []function.DomainEvent{debited}},
+		"is too late": {provider: provider{}, meanwhile: []function.DomainEvent{order.WasCancelled{Reason: "ill"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := functiontest.Given(t, New(&c.provider)).Meanwhile(c.meanwhile...).When(created(t))
@@ -72,29 +76,5 @@ func TestPaidIsLeft(t *testing.T) {
 	functiontest.Given(t, New(&p), order.Created{ID: "o1"}, order.PaymentDebited{}).When(created(t)).ThenNothing()
 	if len(p.keys) != 0 {
 		t.Errorf("asked under %v", p.keys)
-	}
-}
-
-func TestLimit(t *testing.T) {
-	l := NewLimit()
-	l.Settings.Most = 1000
-	if n := len(New(l).Needs); n != 1 {
-		t.Errorf("the function opens %d resources", n)
-	}
-	for amount, declined := range map[order.Money]bool{0: false, 1000: false, 1001: true} {
-		reason, err := l.Debit(t.Context(), "k", Debit{Customer: "c", Amount: amount, Currency: "USD"})
-		if err != nil || (reason != "") != declined {
-			t.Errorf("%v: %q, %v", amount, reason, err)
-		}
-	}
-}
-
-func TestSetting(t *testing.T) {
-	for value, want := range map[string]order.Money{"": 1000000, "0": 0, "12.5": 1250, "-1": -1, "1e-30": -1, "abc": -1} {
-		l := NewLimit()
-		err := config.Load(t.Context(), func(string) (string, bool) { return value, value != "" }, l.Config())
-		if wrong, refused := errors.AsType[*config.Error](err); refused != (want < 0) || refused && wrong.Variable != "PAYMENT_LIMIT" || !refused && l.Settings.Most != want {
-			t.Errorf("PAYMENT_LIMIT=%q: %v, %v", value, l.Settings.Most, err)
-		}
 	}
 }

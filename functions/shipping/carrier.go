@@ -1,0 +1,54 @@
+package shipping
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+// Carrier moves goods. Both of its calls are idempotent by key: the first outcome
+// of a key stands, and asking again answers it. An error means that the outcome is
+// unknown, and is asked for again; one that wraps function.ErrUnavailable is not
+// counted as a failed attempt.
+type Carrier interface {
+	// Ship sends the order's goods to its customer, once for each key, and
+	// answers the number that they can be followed by. A carrier that does not
+	// take them says why it failed, for the customer to read; that is no error.
+	Ship(ctx context.Context, key string, o order.Order) (tracking, failed string, err error)
+	// Recall has the goods of a key come back, if they were sent. A key under
+	// which nothing was sent is closed by it: a Ship that comes later fails.
+	Recall(ctx context.Context, key string) error
+}
+
+// Courier is a carrier that moves nothing and remembers nothing: it makes a
+// tracking number of the key, or fails, by the restaurant. So it answers alike
+// however often it is asked, and has nothing to recall.
+type Courier struct {
+	Settings struct {
+		FailFor []string `env:"SHIPPING_FAIL_FOR" help:"restaurants, with commas between, whose orders the carrier does not take"`
+	}
+}
+
+// NewCourier makes the carrier; its settings come from the environment.
+func NewCourier() *Courier { return &Courier{} }
+
+// Ship implements Carrier.
+func (c *Courier) Ship(_ context.Context, key string, o order.Order) (tracking, failed string, err error) {
+	if slices.Contains(c.Settings.FailFor, o.Restaurant) {
+		return "", fmt.Sprintf("shipping failed: nobody goes to restaurant %q", o.Restaurant), nil
+	}
+	number := strings.ReplaceAll(function.DeriveID("shipment", key), "-", "")
+	return "WB" + strings.ToUpper(number[:12]), "", nil
+}
+
+// Recall implements Carrier. There is nothing to recall.
+func (*Courier) Recall(context.Context, string) error { return nil }
+
+// Config, Open and Close implement function.Resource.
+func (c *Courier) Config() any              { return &c.Settings }
+func (*Courier) Open(context.Context) error { return nil }
+func (*Courier) Close() error               { return nil }
