@@ -61,7 +61,7 @@ func TestProvision(t *testing.T) {
 		return nil
 	})
 	first := consumers(t, js)
-	if len(first) != 3 || first["payment"].Config.FilterSubject != "ORDERS.created" {
+	if len(first) != 5 || first["payment"].Config.FilterSubject != "ORDERS.created" {
 		t.Fatalf("durables: %+v", first)
 	}
 	for name, want := range map[string]string{app.EventStore: `"eventstore.refill"`, "placeorder": `"order_items"`, "payment": `"ORDERS.created"`} { // of which one runs
@@ -114,7 +114,7 @@ func consumers(t *testing.T, js jetstream.JetStream) map[string]jetstream.Consum
 func TestNkeys(t *testing.T) {
 	s := newSystem(t)
 	dir := filepath.Join(s.dir, "keys")
-	if code, out := s.command("nkeys " + dir); code != 0 || strings.Count(out, ": made") != 8 {
+	if code, out := s.command("nkeys " + dir); code != 0 || strings.Count(out, ": made") != 12 {
 		t.Fatalf("ended with %d: %s", code, out)
 	}
 	seed := func() string {

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 
 func TestAnOrderInOneProcess(t *testing.T) {
 	s := newSystem(t)
-	up := s.start("up").ready()
+	up := s.start("up", "PAYMENT_CREDIT=10000").ready()
 	nc := s.connect()
 	m, err := place(nc, "o1", "200")
 	if err != nil {
@@ -52,7 +52,7 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	if err := json.Unmarshal(m.Data, &first); err != nil || first.Status != "Pending" || string(first.Amount) != "400" || first.Version != 1 {
 		t.Fatalf("placed %s", m.Data)
 	}
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	again, err := place(nc, "o1", "200.00")
 	if err != nil || !bytes.Equal(again.Data, m.Data) {
 		t.Fatalf("the same again: %s, %v", again.Data, err)
@@ -64,7 +64,7 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	if _, err := place(nc, "dear", "9999.99"); err != nil {
 		t.Fatal(err)
 	}
-	if o := get(t, nc, "dear", "Rejected"); !strings.Contains(o.Reason, "limit") {
+	if o := get(t, nc, "dear", "Rejected"); !strings.Contains(o.Reason, "owe") {
 		t.Fatalf("rejected for %q", o.Reason)
 	}
 	h, err := nc.Request("orders.history", []byte(`{"order_id":"o1"}`), 2*time.Second)
@@ -77,7 +77,7 @@ func TestAnOrderInOneProcess(t *testing.T) {
 			Type, ID, Cause   string
 		}
 	}
-	if err := json.Unmarshal(h.Data, &history); err != nil || len(history.Events) != 3 || history.Events[2].Cause != history.Events[1].ID {
+	if err := json.Unmarshal(h.Data, &history); err != nil || len(history.Events) != 4 || history.Events[2].Cause != history.Events[1].ID {
 		t.Fatalf("history %s, %v", h.Data, err)
 	}
 	if err := up.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -98,7 +98,7 @@ func TestOverTLS(t *testing.T) {
 		"GRPC_CERT="+cert, "GRPC_KEY="+key, "GRPC_CA="+ca, "GRPC_SERVER_NAME=eventstore.test", "GRPC_TOKEN=right")
 	s.start("run eventstore").ready()
 	wrong := s.start("run payment", "GRPC_TOKEN=wrong")
-	s.start("run placeorder review orderview orderquery").ready()
+	s.start("run placeorder review shipping orderview orderquery").ready()
 	nc := server.Connect()
 	if _, err := place(nc, "o1", "200"); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestOverTLS(t *testing.T) {
 	})
 	get(t, nc, "o1", "Pending")
 	s.start("run payment").ready()
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 }
 
 // TestRefill spoils the stream with a stray message in the feed, so that nothing
@@ -123,7 +123,7 @@ func TestRefill(t *testing.T) {
 	if _, err := place(nc, "before", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "before", "Approved")
+	get(t, nc, "before", "Shipped")
 	if err := nc.Publish("feed.ORDERS.created", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestRefill(t *testing.T) {
 	if yes := s.start("refill ORDERS", url); yes.ended() != 0 || !strings.Contains(yes.out.String(), "holds the positions") {
 		t.Fatalf("refill: %s", yes.out.String())
 	}
-	get(t, nc, "after", "Approved")
+	get(t, nc, "after", "Shipped")
 }
 
 // appendNonsense appends an order's first event that no function can read, and
@@ -225,7 +225,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 	}
 	list("", 2)
-	counted("orderview:1 payment:1 review:0")
+	counted("orderview:1 payment:1 review:0 saga:0 shipping:0")
 	list("--function payment --reason decode --since 1h", 1)
 	payment, view := letters["payment"].ID, letters["orderview"].ID
 	for _, says := range []string{payment, "ORDERS.created, position 1", "decode", "[\n  \"odd\"\n]"} {
@@ -241,7 +241,7 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("replay: %s", out)
 	}
 	get(t, nc, "odd", "Pending")
-	counted("orderview:0 payment:1 review:0")
+	counted("orderview:0 payment:1 review:0 saga:0 shipping:0")
 	list("--status failed", 1)
 	list("--status replayed", 1)
 
@@ -259,7 +259,7 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("show: %s", out)
 	}
 	list("", 0)
-	counted("orderview:0 payment:0 review:0")
+	counted("orderview:0 payment:0 review:0 saga:0 shipping:0")
 }
 
 // editor is a program that writes a whole order into the file that it is given.
@@ -286,7 +286,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 }
 
 func killEach(t *testing.T, s *system, names ...string) {
-	names = append(names, "placeorder", "review", "orderview orderquery")
+	names = append(names, "placeorder", "review shipping", "orderview orderquery")
 	server := natstest.Start(t)
 	url := "NATS_URL=" + server.URL()
 	processes := make([]*process, len(names))
@@ -317,14 +317,14 @@ func killEach(t *testing.T, s *system, names ...string) {
 	wg.Wait()
 	for w := range 8 {
 		for i := range orders / 8 {
-			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Approved")
+			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Shipped")
 		}
 	}
-	stored := messages(t, nc, 3*orders)
+	stored := messages(t, nc, 4*orders)
 	for _, p := range processes {
 		p.kill()
 	}
-	for i, e := range s.check(orders, "created", "paymentdebited", "approved") {
+	for i, e := range s.check(orders, "created", "paymentdebited", "approved", "shipped") {
 		if stored[i] != e.ID {
 			t.Fatalf("sequence %d is event %s, position %d is %s", i+1, stored[i], e.Position, e.ID)
 		}
@@ -340,16 +340,16 @@ func TestExportAndImport(t *testing.T) {
 	if _, err := place(nc, "o1", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	eventually(t, "save how far the functions are", func() error {
 		out := s.start("export ORDERS")
-		if code := out.ended(); code != 0 || strings.Count(out.out.String(), `"floor":3}`) != 3 {
+		if code := out.ended(); code != 0 || strings.Count(out.out.String(), `"floor":4}`) != 5 {
 			return fmt.Errorf("%d: %s", code, out.out.String())
 		}
 		return nil
 	})
 	file, again := filepath.Join(s.dir, "orders.jsonl"), filepath.Join(s.dir, "again.jsonl")
-	if out := s.start("export ORDERS --output " + file); out.ended() != 0 || !strings.Contains(out.out.String(), ": 3 events, sha256:") {
+	if out := s.start("export ORDERS --output " + file); out.ended() != 0 || !strings.Contains(out.out.String(), ": 4 events, sha256:") {
 		t.Fatalf("export: %s", out.out.String())
 	}
 	for args, word := range map[string]string{
@@ -370,7 +370,7 @@ func TestExportAndImport(t *testing.T) {
 	server := natstest.Start(t)
 	other := newSystem(t)
 	other.env = append(other.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0")
-	for _, want := range []string{": 3 events, sha256:", ": 3 events (3 were there), sha256:"} {
+	for _, want := range []string{": 4 events, sha256:", ": 4 events (4 were there), sha256:"} {
 		if in := other.start("import " + file); in.ended() != 0 || !strings.Contains(in.out.String(), want) {
 			t.Fatalf("import: %s", in.out.String())
 		}
@@ -389,14 +389,14 @@ func TestExportAndImport(t *testing.T) {
 			t.Fatalf("%s: %s", args, p.out.String())
 		}
 	}
-	other.start("run placeorder payment review orderview orderquery").ready()
+	other.start("run placeorder payment review shipping orderview orderquery").ready()
 	nc = server.Connect()
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	if _, err := place(nc, "o2", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "o2", "Approved")
-	messages(t, nc, 6)
+	get(t, nc, "o2", "Shipped")
+	messages(t, nc, 8)
 }
 
 // TestASecondOneHarmsNothing starts another system on the same data.
@@ -411,7 +411,7 @@ func TestASecondOneHarmsNothing(t *testing.T) {
 	if _, err := place(nc, "o1", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 }
 
 func TestWhatIsWrongIsNamed(t *testing.T) {
@@ -429,7 +429,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"up", "", 1, []string{"NATS_LISTEN", s.nats, "NATS_URL"}},
 		{"up", "DRAIN_TIMEOUT=fast", 2, []string{`DRAIN_TIMEOUT="fast"`, "2s"}},
 		{"up", "FEED_REPLICAS=9", 2, []string{`FEED_REPLICAS="9"`, "5"}},
-		{"run payment", "PAYMENT_LIMIT=much", 2, []string{`PAYMENT_LIMIT="much"`, "two decimal places"}},
+		{"run payment", "PAYMENT_CREDIT=much", 2, []string{`PAYMENT_CREDIT="much"`, "two decimal places"}},
 		{"up", "DATA_DIR=/dev/null", 2, []string{`DATA_DIR="/dev/null"`, "not a directory"}},
 		{"run payment", "NATS_CREDS=/nowhere", 2, []string{`NATS_CREDS="/nowhere"`, "no such file"}},
 		{"run payment", "NATS_NKEY=/dev/null", 2, []string{"NATS_NKEY", "seed"}},

@@ -83,9 +83,9 @@ func TestProcesses(t *testing.T) {
 	s := newSystem(t)
 	up := s.start("up --processes", "SCALE_COOL_DOWN=2s").ready()
 	nc := s.connect()
-	consumers := []string{"payment", "review", "orderview"}
+	consumers := []string{"payment", "saga", "orderview"}
 	s.awaitReplicas(0, consumers...)
-	s.awaitReplicas(1, "placeorder", "orderquery")
+	s.awaitReplicas(1, "placeorder", "review", "orderquery")
 
 	const orders = 40
 	var wg sync.WaitGroup
@@ -101,7 +101,7 @@ func TestProcesses(t *testing.T) {
 	wg.Wait()
 	for w := range 4 {
 		for i := range orders / 4 {
-			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Approved")
+			get(t, nc, fmt.Sprintf("o%d-%d", w, i), "Shipped")
 		}
 	}
 
@@ -123,7 +123,7 @@ func TestProcesses(t *testing.T) {
 	if _, err := place(nc, "again", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "again", "Approved")
+	get(t, nc, "again", "Shipped")
 
 	children := pids(t, up.cmd.Process.Pid)
 	if len(children) < 2 {
@@ -136,7 +136,7 @@ func TestProcesses(t *testing.T) {
 		t.Fatalf("ended with %d: %s", code, up.out.String())
 	}
 	allEnd(t, children)
-	s.check(orders+1, "created", "paymentdebited", "approved")
+	s.check(orders+1, "created", "paymentdebited", "approved", "shipped")
 	for _, says := range []string{"msg=scaling function=payment from=0 to=1 reason=", "no event came for 2s", "Kubernetes with KEDA", "process ended, and is started again"} {
 		if !strings.Contains(up.out.String(), says) {
 			t.Errorf("its log does not say %q: %s", says, up.out.String())

@@ -103,7 +103,7 @@ func (p *production) as(name string) (nc *nats.Conn, refused chan error) {
 // apiPrefix is where deploy/nats.conf has JetStream for functions.
 const apiPrefix = "STORE.JS"
 
-var functions = []string{"placeorder", "payment", "review", "orderview", "orderquery"}
+var functions = []string{"placeorder", "payment", "review", "shipping", "cancelorder", "saga", "accounts", "orderview", "orderquery"}
 
 // TestProduction runs every part under its own key, on durables that were
 // provisioned, and then has each try what it may not.
@@ -116,6 +116,7 @@ func TestProduction(t *testing.T) {
 		p.admin("ls")
 		p.admin("refill ORDERS") // which makes the durables anew
 		p.placeOrders("o2")
+		p.asksWhatOthersMayNot("o2")
 		p.nothingRefused()
 		p.countsFailures()
 		p.replaysDeadLetters()
@@ -147,7 +148,7 @@ func (p *production) startFunctions() {
 		}
 		return nil
 	})
-	if out := p.admin("provision"); strings.Count(out, ": made") != 3 {
+	if out := p.admin("provision"); strings.Count(out, ": made") != 5 {
 		p.t.Fatalf("provision: %s", out)
 	}
 	all := []*process{review}
@@ -177,7 +178,25 @@ func (p *production) placeOrders(id string) {
 	if _, err := place(nc, id, "200"); err != nil {
 		p.t.Fatal(err)
 	}
-	get(p.t, nc, id, "Approved")
+	get(p.t, nc, id, "Shipped")
+}
+
+// asksWhatOthersMayNot has clients and the operator each ask what is theirs to
+// say: about an order that is shipped.
+func (p *production) asksWhatOthersMayNot(id string) {
+	p.t.Helper()
+	for _, c := range []struct{ who, subject, body, code string }{
+		{"client", "accounts.get", `{"customer_id":"shijuvar"}`, ""},
+		{"client", "orders.cancel", `{"order_id":"` + id + `","reason":"ill"}`, "409"},
+		{"admin", "accounts.deposit", `{"customer_id":"shijuvar","amount":10,"deposit_id":"d1"}`, ""},
+		{"admin", "orders.review", `{"order_id":"` + id + `","decision":"approve","by":"ann"}`, "409"},
+		{"admin", "orders.deliver", `{"order_id":"` + id + `"}`, ""},
+	} {
+		nc, _ := p.as(c.who)
+		if reply, code := ask(p.t, nc, c.subject, c.body); code != c.code {
+			p.t.Errorf("%s asks %s: %s %s", c.who, c.subject, code, reply)
+		}
+	}
 }
 
 // nothingRefused looks into the server's log: nobody tried what it may not, but
@@ -325,7 +344,7 @@ func forbidden(name, other string) (publish, subscribe []string) {
 		publish = append(publish, "deadletters.list", "deadletters.replay", "deadletters.drop")
 	}
 	if name != "eventstore" {
-		publish = append(publish, "feed.ORDERS.created", "feed.DEADLETTERS.buried",
+		publish = append(publish, "feed.ORDERS.created", "feed.ACCOUNTS.deposited", "feed.DEADLETTERS.buried",
 			"$JS.API.STREAM.CREATE.ORDERS", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS",
 			"$JS.API.CONSUMER.DELETE.ORDERS."+name, "$JS.API.CONSUMER.DELETE.ORDERS."+other, "$KV.RELAY.leader", "head.ORDERS")
 		subscribe = append(subscribe, "$SRV.INFO.eventstore", "$SRV.STATS.eventstore", "eventstore.refill", "head.*")
@@ -341,7 +360,10 @@ func forbidden(name, other string) (publish, subscribe []string) {
 		subscribe = append(subscribe, "orders.place", "orders.>")
 	}
 	if name != "client" {
-		publish = append(publish, "orders.place")
+		publish = append(publish, "orders.place", "orders.cancel", "accounts.get")
+	}
+	if name != "admin" {
+		publish = append(publish, "orders.review", "orders.deliver", "accounts.deposit")
 	}
 	return publish, subscribe
 }

@@ -9,15 +9,17 @@ import (
 	"testing"
 )
 
-// TestReadmeGo holds the Go of README.md to what it is said to be: review and
-// the booking are the files themselves; the endpoint, the timer and their test run.
+// TestReadmeGo holds the Go of README.md to what it is said to be: payment,
+// cancelorder and the booking are the files themselves; the timer and the test run.
 func TestReadmeGo(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := map[string]string{}
-	for _, name := range []string{"functions/review/review.go", "deploy/examples/booking/main.go", "deploy/examples/booking/booking.go"} {
+	for _, name := range []string{
+		"functions/payment/payment.go", "functions/cancelorder/cancelorder.go", "deploy/examples/booking/main.go", "deploy/examples/booking/booking.go",
+	} {
 		code, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -28,13 +30,11 @@ func TestReadmeGo(t *testing.T) {
 	for _, block := range strings.Split(string(readme), "```go\n")[1:] {
 		code, _, _ := strings.Cut(block, "```")
 		switch {
-		case strings.Contains(code, "func cancel("):
-			sources["cancelorder.go"] = source("package cancelorder", code, "context", module+"functions/order", module+"runtime/function")
-		case strings.Contains(code, "func Overdue("):
-			sources["overdue.go"] = source("package cancelorder", code, "context", "iter", "time", module+"functions/order", module+"runtime/function")
+		case strings.Contains(code, "type overdue struct"):
+			sources["overdue.go"] = source("package overdue", code, "context", "iter", "time", module+"functions/order", module+"runtime/function")
 		case strings.Contains(code, "func TestCancel("):
-			sources["cancelorder_test.go"] = source("package cancelorder_test\n\nimport cancelorder \""+module+"functions/readme\"", code,
-				"testing", module+"functions/order", module+"runtime/function", module+"runtime/functiontest")
+			sources["overdue_test.go"] = source("package overdue_test\n\nimport overdue \""+module+"functions/readme\"", code,
+				"testing", module+"functions/cancelorder", module+"functions/order", module+"runtime/function", module+"runtime/functiontest")
 		case files[code] != "":
 			delete(files, code)
 		default:
@@ -44,8 +44,8 @@ func TestReadmeGo(t *testing.T) {
 	for _, name := range files {
 		t.Errorf("README does not have %s as it is", name)
 	}
-	if len(sources) != 3 {
-		t.Fatalf("README has %d of 3 examples that are run", len(sources))
+	if len(sources) != 2 {
+		t.Fatalf("README has %d of 2 examples that are run", len(sources))
 	}
 	passes(t, "functions/readme", sources)
 }

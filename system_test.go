@@ -158,11 +158,12 @@ func place(nc *nats.Conn, id, price string) (*nats.Msg, error) {
 }
 
 type placed struct {
-	ID      string          `json:"order_id"`
-	Status  string          `json:"status"`
-	Reason  string          `json:"reason"`
-	Amount  json.RawMessage `json:"amount"`
-	Version int             `json:"version"`
+	ID       string          `json:"order_id"`
+	Status   string          `json:"status"`
+	Reason   string          `json:"reason"`
+	Tracking string          `json:"tracking_number"`
+	Amount   json.RawMessage `json:"amount"`
+	Version  int             `json:"version"`
 }
 
 func get(t *testing.T, nc *nats.Conn, id, status string) placed {
