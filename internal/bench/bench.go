@@ -1,6 +1,6 @@
 // Package bench loads a running Waybill with orders, and tells how fast it is:
 // orders per second, and how long it takes until one is accepted and until it
-// is approved. It checks that every accepted order is approved in the end.
+// is shipped. It checks that every accepted order is shipped in the end.
 package bench
 
 import (
@@ -28,11 +28,11 @@ func Command() app.Command {
 }
 
 type command struct {
-	Orders ordersCommand `cmd:"" help:"Place orders and wait until they are approved."`
+	Orders ordersCommand `cmd:"" help:"Place orders and wait until they are shipped."`
 }
 
 type ordersCommand struct {
-	Clients   int           `default:"64" help:"How many place orders at once, each waiting for its own to be approved."`
+	Clients   int           `default:"64" help:"How many place orders at once, each waiting for its own to be shipped."`
 	Duration  time.Duration `default:"10s" help:"How long."`
 	Orders    int           `help:"Stop after so many orders, if that is sooner." default:"0"`
 	Rate      float64       `help:"Place so many a second, whatever becomes of them (open loop): each once, and never again when it is refused." default:"0"`
@@ -68,8 +68,8 @@ type Report struct {
 	Rate     float64 `json:"rate,omitempty"`
 	Seconds  float64 `json:"seconds"`
 	Accepted int     `json:"accepted"`
-	Approved int     `json:"approved"`
-	// Waiting were accepted and not approved when the run gave up on them.
+	Shipped  int     `json:"shipped"`
+	// Waiting were accepted and not shipped when the run gave up on them.
 	Waiting int `json:"waiting"`
 	// Retried counts requests that got no good answer and were made again
 	// under the same order id.
@@ -81,9 +81,9 @@ type Report struct {
 	// Skipped are those an open loop could not begin, because as many as it
 	// may hold were under way.
 	Skipped    int         `json:"skipped"`
-	PerSecond  float64     `json:"approved_per_second"`
+	PerSecond  float64     `json:"shipped_per_second"`
 	ToAccepted Percentiles `json:"to_accepted_ms"`
-	ToApproved Percentiles `json:"to_approved_ms"`
+	ToShipped  Percentiles `json:"to_shipped_ms"`
 	ToRefused  Percentiles `json:"to_refused_ms"`
 }
 
@@ -105,16 +105,16 @@ type load struct {
 	nc *nats.Conn
 
 	mu       sync.Mutex
-	pending  map[string]chan struct{} // orders that are not approved yet
+	pending  map[string]chan struct{} // orders that are not shipped yet
 	accepted *hdrhistogram.Histogram  // microseconds
-	approved *hdrhistogram.Histogram
+	shipped  *hdrhistogram.Histogram
 	refused  *hdrhistogram.Histogram
 
 	begun, done, waiting, retried, skipped, unanswered atomic.Int64
 }
 
 // Run places orders until the time is over, waits for them, and prints the
-// report. It fails when an accepted order was not approved.
+// report. It fails when an accepted order was not shipped.
 func (c *ordersCommand) Run(ctx context.Context, client *app.Client) error {
 	nc, err := client.NATS(ctx)
 	if err != nil {
@@ -123,14 +123,14 @@ func (c *ordersCommand) Run(ctx context.Context, client *app.Client) error {
 	const longest = int64(10 * time.Minute / time.Microsecond)
 	l := &load{
 		c: c, nc: nc, pending: map[string]chan struct{}{},
-		accepted: hdrhistogram.New(1, longest, 3), approved: hdrhistogram.New(1, longest, 3), refused: hdrhistogram.New(1, longest, 3),
+		accepted: hdrhistogram.New(1, longest, 3), shipped: hdrhistogram.New(1, longest, 3), refused: hdrhistogram.New(1, longest, 3),
 	}
-	sub, err := nc.Subscribe("ORDERS.approved", func(m *nats.Msg) { l.finish(envelope.Aggregate(m.Header)) })
+	sub, err := nc.Subscribe("ORDERS.shipped", func(m *nats.Msg) { l.finish(envelope.Aggregate(m.Header)) })
 	if err != nil {
-		return fmt.Errorf("watch approvals: %w", err)
+		return fmt.Errorf("watch orders: %w", err)
 	}
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return fmt.Errorf("watch approvals: %w", err)
+		return fmt.Errorf("watch orders: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	began := time.Now()
@@ -183,13 +183,13 @@ func (l *load) open(ctx, loading context.Context, wg *sync.WaitGroup) {
 
 func (l *load) one(ctx context.Context) { l.place(ctx, time.Now()) }
 
-// place places one order and waits until it is approved. Times run from when
+// place places one order and waits until it is shipped. Times run from when
 // it was meant to begin.
 func (l *load) place(ctx context.Context, began time.Time) {
 	id := uuid.NewString()
-	approved := make(chan struct{})
+	shipped := make(chan struct{})
 	l.mu.Lock()
-	l.pending[id] = approved
+	l.pending[id] = shipped
 	l.mu.Unlock()
 	body := fmt.Appendf(nil, `{"order_id":%q,"customer_id":"c%d","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":200,"quantity":2}]}`,
 		id, l.begun.Load()%int64(l.c.Customers))
@@ -202,8 +202,8 @@ func (l *load) place(ctx context.Context, began time.Time) {
 		return
 	}
 	l.record(l.accepted, time.Since(began))
-	if l.await(ctx, id, approved) {
-		l.record(l.approved, time.Since(began))
+	if l.await(ctx, id, shipped) {
+		l.record(l.shipped, time.Since(began))
 		l.done.Add(1)
 	} else {
 		l.waiting.Add(1)
@@ -248,23 +248,23 @@ func (l *load) ask(ctx context.Context, body []byte, began time.Time) bool {
 	return false
 }
 
-// await waits for the approval. One that nobody told of, because the
+// await waits for that. One that nobody told of, because the
 // connection was away, is found by asking.
-func (l *load) await(ctx context.Context, id string, approved <-chan struct{}) bool {
+func (l *load) await(ctx context.Context, id string, shipped <-chan struct{}) bool {
 	deadline := time.NewTimer(l.c.Settle)
 	defer deadline.Stop()
 	ask := time.NewTicker(2 * time.Second)
 	defer ask.Stop()
 	for {
 		select {
-		case <-approved:
+		case <-shipped:
 			return true
 		case <-ctx.Done():
 			return false
 		case <-deadline.C:
-			return l.isApproved(ctx, id)
+			return l.isShipped(ctx, id)
 		case <-ask.C:
-			if l.isApproved(ctx, id) {
+			if l.isShipped(ctx, id) {
 				l.finish(id)
 				return true
 			}
@@ -272,12 +272,12 @@ func (l *load) await(ctx context.Context, id string, approved <-chan struct{}) b
 	}
 }
 
-func (l *load) isApproved(ctx context.Context, id string) bool {
+func (l *load) isShipped(ctx context.Context, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	reply, err := l.nc.RequestWithContext(ctx, "orders.get", fmt.Appendf(nil, `{"order_id":%q}`, id))
 	var o struct{ Status string }
-	return err == nil && json.Unmarshal(reply.Data, &o) == nil && o.Status == "Approved"
+	return err == nil && json.Unmarshal(reply.Data, &o) == nil && (o.Status == "Shipped" || o.Status == "Delivered")
 }
 
 func (l *load) finish(id string) {
@@ -309,7 +309,7 @@ func (l *load) progress(ctx context.Context) func() {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				bar.Describe(fmt.Sprintf("%d orders approved", l.done.Load()))
+				bar.Describe(fmt.Sprintf("%d orders shipped", l.done.Load()))
 				_ = bar.Add(1) // a terminal that is gone shows nothing
 			}
 		}
@@ -321,11 +321,11 @@ func (l *load) progress(ctx context.Context) func() {
 func (l *load) report(took time.Duration, w io.Writer) error {
 	r := Report{
 		Clients: l.c.Clients, Rate: l.c.Rate, Seconds: took.Seconds(),
-		Accepted: int(l.accepted.TotalCount()), Approved: int(l.done.Load()), Waiting: int(l.waiting.Load()),
+		Accepted: int(l.accepted.TotalCount()), Shipped: int(l.done.Load()), Waiting: int(l.waiting.Load()),
 		Retried: int(l.retried.Load()), Skipped: int(l.skipped.Load()),
 		Refused: int(l.refused.TotalCount()), Unanswered: int(l.unanswered.Load()),
 		PerSecond:  float64(l.done.Load()) / took.Seconds(),
-		ToAccepted: percentiles(l.accepted), ToApproved: percentiles(l.approved), ToRefused: percentiles(l.refused),
+		ToAccepted: percentiles(l.accepted), ToShipped: percentiles(l.shipped), ToRefused: percentiles(l.refused),
 	}
 	if l.c.JSON {
 		e := json.NewEncoder(w)
@@ -334,21 +334,21 @@ func (l *load) report(took time.Duration, w io.Writer) error {
 			return fmt.Errorf("print report: %w", err)
 		}
 	} else {
-		fmt.Fprintf(w, "%d orders accepted and %d approved in %.1f s: %.0f orders/s (%d not approved yet, %d retried, %d refused, %d unanswered, %d skipped)\n",
-			r.Accepted, r.Approved, r.Seconds, r.PerSecond, r.Waiting, r.Retried, r.Refused, r.Unanswered, r.Skipped)
+		fmt.Fprintf(w, "%d orders accepted and %d shipped in %.1f s: %.0f orders/s (%d not shipped yet, %d retried, %d refused, %d unanswered, %d skipped)\n",
+			r.Accepted, r.Shipped, r.Seconds, r.PerSecond, r.Waiting, r.Retried, r.Refused, r.Unanswered, r.Skipped)
 		fmt.Fprintf(w, "%-20s %9s %9s %9s %9s %9s\n", "milliseconds", "p50", "p90", "p99", "p99.9", "max")
 		for _, row := range []struct {
 			name string
 			p    Percentiles
-		}{{"placed to accepted", r.ToAccepted}, {"placed to approved", r.ToApproved}, {"placed to refused", r.ToRefused}} {
+		}{{"placed to accepted", r.ToAccepted}, {"placed to shipped", r.ToShipped}, {"placed to refused", r.ToRefused}} {
 			fmt.Fprintf(w, "%-20s %9.2f %9.2f %9.2f %9.2f %9.2f\n", row.name, row.p.P50, row.p.P90, row.p.P99, row.p.P999, row.p.Max)
 		}
 	}
 	switch {
 	case r.Waiting > 0:
-		return fmt.Errorf("%d accepted orders are not approved yet; look again with orders.get, and for dead letters", r.Waiting)
-	case r.Approved == 0:
-		return errors.New("no order was approved; is everything running? see waybill ls")
+		return fmt.Errorf("%d accepted orders are not shipped yet; look again with orders.get, and for dead letters", r.Waiting)
+	case r.Shipped == 0:
+		return errors.New("no order was shipped; is everything running? see waybill ls")
 	}
 	return nil
 }

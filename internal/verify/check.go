@@ -21,6 +21,7 @@ const (
 	checkSequence     = "JetStream's sequence n is the event at position n"
 	checkFollow       = "a reader that follows saw every event once, in order"
 	checkPaid         = "no order is paid twice"
+	checkMoney        = "every account is the sum of its entries, and agrees with its orders"
 	checkEnds         = "nothing is stuck, unanswered or a dead letter, and no process ends by itself"
 	checkView         = "the read model is the fold of the events"
 	checkLinearizable = "histories of aggregates are linearizable"
@@ -35,6 +36,7 @@ var checks = []struct {
 	{checkSequence, (*evidence).sequence},
 	{checkFollow, (*evidence).follow},
 	{checkPaid, (*evidence).paid},
+	{checkMoney, (*evidence).money},
 	{checkEnds, (*evidence).ends},
 	{checkView, (*evidence).view},
 	{checkLinearizable, (*evidence).linearizable},
@@ -221,44 +223,6 @@ func (e *evidence) follow() (looked int, _ []violation) {
 	return looked, f.found
 }
 
-// paid: at most one debit for an order, and none beside a decline.
-func (e *evidence) paid() (int, []violation) {
-	f := finder{check: checkPaid}
-	first := map[string]eventstore.Event{}
-	for _, ev := range e.events[ordersStream] {
-		if ev.Type != (order.PaymentDebited{}).EventType() && ev.Type != (order.PaymentDeclined{}).EventType() {
-			continue
-		}
-		if was, twice := first[ev.Aggregate]; twice {
-			f.add("%s comes after %s", line(ev), line(was))
-		}
-		first[ev.Aggregate] = ev
-	}
-	return len(first), f.found
-}
-
-// ends: every accepted order is approved, or rejected where that is due.
-func (e *evidence) ends() (int, []violation) {
-	f := finder{check: checkEnds}
-	folded, err := fold(e.events[ordersStream])
-	if err != nil {
-		f.add("%v", err)
-	}
-	for id, a := range e.orders {
-		want := order.Approved
-		if a.decline {
-			want = order.Rejected
-		}
-		if o := folded[id]; o.Status != want {
-			f.add("order %s was accepted and is %q at version %d, not %q", id, o.Status, o.Version, want)
-		}
-	}
-	for _, letter := range e.letters {
-		f.add("%s: %.300s", line(letter), letter.Data)
-	}
-	return len(e.orders), f.found
-}
-
 // view: each row is what its events make.
 func (e *evidence) view() (int, []violation) {
 	f := finder{check: checkView}
@@ -272,6 +236,7 @@ func (e *evidence) view() (int, []violation) {
 		case !there:
 			f.add("order %s is not in the read model; its events make %s at version %d", id, want.Status, want.Version)
 		case has.Status != want.Status || has.Version != want.Version || has.Amount != want.Amount || has.Customer != want.Customer ||
+			has.Reason != want.Reason || has.Tracking != want.Tracking || has.Voided != want.Voided ||
 			!has.CreatedOn.Equal(want.CreatedOn) || !slices.Equal(has.Items, want.Items):
 			f.add("order %s is %+v in the read model, and %+v by its events", id, has, want)
 		}

@@ -3,12 +3,34 @@ package verify
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
+)
+
+// ways are those of some orders: what happened after they were created, what is on
+// the account, and what was due.
+var ways = []struct {
+	begins, ends []order.Event
+	entries      []string
+	due          ack
+}{
+	{approved, []order.Event{order.WasShipped{Tracking: "n1"}}, []string{ledger.Debited}, ack{}},
+	{approved, []order.Event{order.WasShipped{Tracking: "n2"}}, []string{ledger.Debited}, ack{cancels: cameTooLate}},
+	{approved, []order.Event{order.ShippingFailed{Reason: "no"}, order.PaymentVoided{}}, []string{ledger.Debited, ledger.Voided}, ack{unshipped: true}},
+	{approved[:1], cancelled, []string{ledger.Debited, ledger.Voided}, ack{cancels: wasCancelled}},
+	{nil, cancelled, []string{ledger.Closed}, ack{cancels: maybeCancelled, decline: true}},
+	{nil, []order.Event{order.PaymentDeclined{Reason: "too much"}, order.PaymentVoided{}}, []string{ledger.Declined}, ack{decline: true}},
+}
+
+var (
+	approved  = []order.Event{order.PaymentDebited{}, order.WasApproved{}}
+	cancelled = []order.Event{order.WasCancelled{Reason: reason}, order.PaymentVoided{}}
 )
 
 // whole is what a run leaves in which every promise was kept.
@@ -19,7 +41,7 @@ func whole(t *testing.T) *evidence {
 		rows: map[string]order.Order{}, orders: map[string]ack{},
 	}
 	versions := map[string]uint64{}
-	add := func(stream, aggregate, id string, what order.Event) uint64 {
+	add := func(stream, aggregate, id string, what interface{ EventType() string }) uint64 {
 		ev := eventstore.Event{Stream: stream, Aggregate: aggregate, ID: id, Type: "happened", Schema: 1}
 		if what != nil {
 			data, err := json.Marshal(what)
@@ -37,20 +59,24 @@ func whole(t *testing.T) *evidence {
 		}
 		return ev.Position
 	}
-	for i := range 5 {
+	var balance order.Money
+	for i := range ways {
 		id := fmt.Sprint("o", i)
 		made, err := order.Place(id, "c1", "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: 100, Quantity: 1}}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
 		add(ordersStream, id, id+"-1", made)
-		if i == 4 {
-			add(ordersStream, id, id+"-2", order.PaymentDeclined{Reason: "too much"})
-		} else {
-			add(ordersStream, id, id+"-2", order.PaymentDebited{Amount: made.Amount, Currency: made.Currency})
-			add(ordersStream, id, id+"-3", order.WasApproved{})
+		for j, what := range slices.Concat(ways[i].begins, ways[i].ends) {
+			add(ordersStream, id, fmt.Sprint(id, "-", j+2), what)
 		}
-		e.orders[id] = ack{decline: i == 4}
+		for j, kind := range ways[i].entries {
+			balance += map[string]order.Money{ledger.Debited: -made.Amount, ledger.Voided: made.Amount}[kind]
+			add(accountsStream, "c1", fmt.Sprint(id, "-", kind, j), ledger.Entry{
+				Kind: kind, Customer: "c1", Key: id, Amount: made.Amount, Currency: "USD", Balances: map[string]order.Money{"USD": balance},
+			})
+		}
+		e.orders[id] = ways[i].due
 	}
 	for i := range int64(6) {
 		aggregate := fmt.Sprint("h", i%2)

@@ -47,6 +47,7 @@ var (
 	storePoints    = []string{crash.BeforeCommit, crash.AfterCommit, crash.AfterPublish}
 	requestPoints  = []string{crash.BeforeAppend, crash.AfterAppend}
 	functionPoints = []string{crash.BeforeAppend, crash.AfterAppend, crash.BeforeAck}
+	moneyPoints    = append([]string{crash.AfterEffect}, functionPoints...)
 	viewPoints     = []string{crash.BeforeAck}
 )
 
@@ -65,6 +66,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 	common := []string{
 		"NATS_URL=" + f.natsURL, "EVENTSTORE_DB=" + t.eventsDB, "ORDERS_DB=" + t.ordersDB,
 		"DATA_DIR=" + filepath.Join(dir, "data"), fmt.Sprintf("FEED_REPLICAS=%d", t.servers), "LOG_LEVEL=info",
+		fmt.Sprintf("PAYMENT_CREDIT=%d", credit), "SHIPPING_FAIL_FOR=" + nobodyGoes,
 	}
 	for i := range t.stores {
 		address, err := freeAddress()
@@ -81,7 +83,8 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		replicas int
 		points   []string
 	}{
-		{"placeorder", 1, requestPoints}, {"payment", 2, functionPoints}, {"review", 1, functionPoints},
+		{"placeorder", 1, requestPoints}, {"cancelorder", 1, requestPoints},
+		{"payment", 2, moneyPoints}, {"review", 1, functionPoints}, {"shipping", 1, functionPoints}, {"saga", 2, moneyPoints},
 		{"orderview", 2, viewPoints}, {"orderquery", 1, nil},
 	} {
 		for i := range one.replicas {

@@ -40,7 +40,7 @@ func (f *follower) run(ctx context.Context) {
 			f.ids = append(f.ids, e.ID)
 			f.mu.Unlock()
 			switch e.Type {
-			case (order.WasApproved{}).EventType(), (order.PaymentDeclined{}).EventType():
+			case (order.WasShipped{}).EventType(), (order.PaymentVoided{}).EventType():
 				f.ends.Add(1)
 			}
 		}

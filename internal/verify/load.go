@@ -2,35 +2,40 @@ package verify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/functions/ledger"
+	"github.com/waybill-go/waybill/functions/order"
 )
 
-// The streams of a run: the orders', and one of raw appends.
+// The streams of a run: orders, accounts, and one of raw appends.
 const (
-	ordersStream = "ORDERS"
-	rawStream    = "VERIFY"
+	ordersStream   = order.Stream
+	accountsStream = ledger.Stream
+	rawStream      = "VERIFY"
 )
 
-var streams = []string{ordersStream, rawStream}
+var streams = []string{ordersStream, accountsStream, rawStream}
 
 const (
 	hotAggregates = 60
 	// The hot aggregates are others after a while, so that no history becomes
-	// too long to be judged.
-	hotFor     = 10 * time.Second
-	askTimeout = 5 * time.Second
+	// too long to be judged. So are the customers: what one may owe is enough for
+	// all that they order, but those that cost more.
+	hotFor       = 10 * time.Second
+	hotCustomers = 50
+	credit       = 1_000_000
+	dear         = credit // the price of one of two things
+	nobodyGoes   = "moon" // a restaurant that the carrier does not take orders of
+	askTimeout   = 5 * time.Second
 )
 
 // load is what is asked of the system, and what it answered.
@@ -45,11 +50,6 @@ type load struct {
 	orders map[string]ack // accepted orders, by id
 	ops    []op
 	wrong  []violation // answers that can't be right
-}
-
-// ack is what is due to an accepted order.
-type ack struct {
-	decline bool // it costs more than may be paid
 }
 
 // op is one append or read of an aggregate, as its caller saw it.
@@ -88,57 +88,6 @@ func (l *load) complain(check, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wrong = append(l.wrong, violation{Check: check, What: fmt.Sprintf(format, args...)})
-}
-
-// placeOrders places one order after the other. Until one is answered it is
-// asked for again, also when the load is over.
-func (l *load) placeOrders(loading, ctx context.Context, caller int, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, uint64(caller))) //nolint:gosec // no secret, and no negative
-	for n := 0; loading.Err() == nil; n++ {
-		price := 1 + r.IntN(200)
-		if r.IntN(20) == 0 {
-			price = 20_000 // more than may be paid
-		}
-		id := fmt.Sprintf("o%d-%d", caller, n)
-		body := fmt.Sprintf(`{"order_id":%q,"customer_id":"c%d","restaurant_id":"cgh","order_items":[{"code":"vm","name":"Veg Meals","unit_price":%d,"quantity":2}]}`,
-			id, r.IntN(50), price)
-		l.place(ctx, id, body, price)
-		sleep(loading, time.Duration(r.IntN(60))*time.Millisecond)
-	}
-}
-
-func (l *load) place(ctx context.Context, id, body string, price int) {
-	for ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		m, err := l.nc.RequestWithContext(asking, "orders.place", []byte(body))
-		cancel()
-		if err != nil {
-			sleep(ctx, 50*time.Millisecond)
-			continue
-		}
-		switch code, _ := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader)); {
-		case code == 0:
-			var answer struct {
-				ID      string      `json:"order_id"`
-				Amount  json.Number `json:"amount"`
-				Version int         `json:"version"`
-			}
-			if err := json.Unmarshal(m.Data, &answer); err != nil || answer.ID != id || answer.Amount.String() != strconv.Itoa(2*price) || answer.Version != 1 {
-				l.complain(checkAcks, "order %s was accepted as %s", id, m.Data)
-			}
-			l.accepted.Add(1)
-			l.mu.Lock()
-			l.orders[id] = ack{decline: price > 5000}
-			l.mu.Unlock()
-			return
-		case code == 429 || code >= 500:
-			sleep(ctx, 50*time.Millisecond)
-		default:
-			l.complain(checkAcks, "order %s was refused: %s", id, m.Data)
-			return
-		}
-	}
-	l.complain(checkEnds, "order %s was asked for until the end, and never answered", id)
 }
 
 // writeRaw appends to hot aggregates, and reads them. An append without an

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 )
@@ -57,15 +58,27 @@ var breaks = []struct {
 		e.followed[rawStream] = slices.Insert(e.followed[rawStream], 1, e.followed[rawStream][0])
 	}},
 	{"an order is paid twice", checkPaid, func(e *evidence) {
-		events := e.events[ordersStream]
-		again := events[slices.IndexFunc(events, func(ev eventstore.Event) bool { return ev.Type == (order.PaymentDebited{}).EventType() })]
-		again.Position = events[len(events)-1].Position + 1
-		e.events[ordersStream] = append(events, again)
+		e.events[ordersStream] = append(e.events[ordersStream], e.find(ordersStream, (order.PaymentDebited{}).EventType()))
+	}},
+	{"money is taken twice", checkMoney, func(e *evidence) {
+		e.events[accountsStream] = append(e.events[accountsStream], e.find(accountsStream, ledger.Debited))
+	}},
+	{"what was cancelled keeps its debit", checkMoney, func(e *evidence) {
+		e.remove(accountsStream, ledger.Voided)
+	}},
+	{"an order is shipped that is not paid", checkMoney, func(e *evidence) {
+		e.remove(accountsStream, ledger.Debited)
+	}},
+	{"a balance is wrong", checkMoney, func(e *evidence) {
+		ev := e.find(accountsStream, ledger.Debited)
+		ev.Type = ledger.Voided
+		e.events[accountsStream] = append(e.events[accountsStream], ev)
 	}},
 	{"an order is stuck", checkEnds, func(e *evidence) {
-		e.events[ordersStream] = slices.DeleteFunc(e.events[ordersStream], func(ev eventstore.Event) bool {
-			return ev.Type == (order.WasApproved{}).EventType()
-		})
+		e.remove(ordersStream, (order.WasShipped{}).EventType())
+	}},
+	{"what was cancelled is not undone", checkEnds, func(e *evidence) {
+		e.remove(ordersStream, (order.PaymentVoided{}).EventType())
 	}},
 	{"an event is a dead letter", checkEnds, func(e *evidence) {
 		e.letters = append(e.letters, eventstore.Event{Stream: deadletter.Stream})
@@ -114,6 +127,17 @@ func selfTest(e *evidence, w io.Writer) error {
 		fmt.Fprintf(w, "noticed  %s\n         %s: %s\n", b.name, b.check, found[0].What)
 	}
 	return errors.Join(missed...)
+}
+
+// find is the first event of a type.
+func (e *evidence) find(stream, typ string) eventstore.Event {
+	events := e.events[stream]
+	return events[slices.IndexFunc(events, func(ev eventstore.Event) bool { return ev.Type == typ })]
+}
+
+// remove removes all events of a type.
+func (e *evidence) remove(stream, typ string) {
+	e.events[stream] = slices.DeleteFunc(e.events[stream], func(ev eventstore.Event) bool { return ev.Type == typ })
 }
 
 func (e *evidence) clone() *evidence {

@@ -275,7 +275,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	return &Report{
 		Seed: c.Seed, Seconds: calmed.Sub(began).Seconds(), Settled: took.Seconds(),
 		Orders: l.accepted.Load(), Appends: l.appended.Load(), Conflicts: l.conflicts.Load(), Repeats: l.repeats.Load(),
-		Reads: l.reads.Load(), Unknown: l.unknown.Load(), Events: len(e.events[ordersStream]) + len(e.events[rawStream]),
+		Reads: l.reads.Load(), Unknown: l.unknown.Load(), Events: len(e.events[ordersStream]) + len(e.events[accountsStream]) + len(e.events[rawStream]),
 		Faults: f.counts, CrashPoints: f.hits, Checks: e.judge(),
 	}, e, unsettled
 }

@@ -36,7 +36,7 @@ func TestOnPostgres(t *testing.T) {
 	if bad := json.Unmarshal(out, &report); err != nil || bad != nil {
 		t.Fatalf("%v, %v: %s", err, bad, out)
 	}
-	if report.Orders == 0 || report.Appends == 0 || len(report.Faults) == 0 || len(report.Checks) != 8 {
+	if report.Orders == 0 || report.Appends == 0 || len(report.Faults) == 0 || len(report.Checks) != 9 {
 		t.Errorf("it did too little: %s", out)
 	}
 	for _, c := range report.Checks {
