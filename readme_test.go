@@ -82,7 +82,7 @@ func passes(t *testing.T, dir string, sources map[string]string) {
 	// The package has no folder to run in: it is built here, and run by itself.
 	test := filepath.Join(temp, "readme.test")
 	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", test, "./"+dir).CombinedOutput(); err != nil {
-		t.Fatalf("README's endpoint does not compile: %v\n%s", err, out)
+		t.Fatalf("README's examples do not compile: %v\n%s", err, out)
 	}
 	if out, err := exec.CommandContext(t.Context(), test).CombinedOutput(); err != nil {
 		t.Errorf("README's test fails: %v\n%s", err, out)
