@@ -28,7 +28,7 @@ func New(l *ledger.Ledger) function.Function {
 
 // GetRequest asks for a customer's account.
 type GetRequest struct {
-	Customer string `json:"customer_id"`
+	Customer string `json:"customer_id" required:"true"`
 }
 
 // AggregateID says whose account it is.
@@ -39,12 +39,12 @@ func get(context.Context, ledger.Account, GetRequest) ([]ledger.Entry, error) { 
 
 // DepositRequest pays in.
 type DepositRequest struct {
-	Customer string      `json:"customer_id"`
-	Amount   order.Money `json:"amount"`
+	Customer string      `json:"customer_id" required:"true"`
+	Amount   order.Money `json:"amount" required:"true"`
 	// Currency is a code of ISO 4217; order.DefaultCurrency if left out.
 	Currency string `json:"currency"`
 	// DepositID is the caller's idempotency key, among those of the customer.
-	DepositID string `json:"deposit_id"`
+	DepositID string `json:"deposit_id" required:"true"`
 }
 
 // maxDeposit is the most that one deposit can be.

@@ -21,8 +21,8 @@ func New() function.Function {
 
 // Request cancels an order.
 type Request struct {
-	OrderID string `json:"order_id"`
-	Reason  string `json:"reason"`
+	OrderID string `json:"order_id" required:"true"`
+	Reason  string `json:"reason" required:"true"`
 }
 
 // AggregateID says what the request is about.

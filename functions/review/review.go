@@ -48,11 +48,11 @@ func approve(r *Rule) func(context.Context, order.Order, order.PaymentDebited) (
 
 // Request is a person's decision.
 type Request struct {
-	OrderID  string `json:"order_id"`
-	Decision string `json:"decision"` // approve or reject
+	OrderID  string `json:"order_id" required:"true"`
+	Decision string `json:"decision" required:"true"` // approve or reject
 	// Reason may be left out of an approval.
 	Reason string `json:"reason"`
-	By     string `json:"by"`
+	By     string `json:"by" required:"true"`
 }
 
 // AggregateID says what the request is about.

@@ -42,7 +42,7 @@ func ship(c Carrier) func(context.Context, order.Order, order.WasApproved) ([]or
 
 // DeliverRequest says that the customer has the goods.
 type DeliverRequest struct {
-	OrderID string `json:"order_id"`
+	OrderID string `json:"order_id" required:"true"`
 }
 
 // AggregateID says what the request is about.
