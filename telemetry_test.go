@@ -143,15 +143,23 @@ func (r *receiver) paths() (paths []string) {
 func orderTrace(appends string, facade bool) (want []string) {
 	at := "server orders.place by placeorder"
 	want = []string{at}
-	for _, hop := range [][2]string{{"created", "payment"}, {"paymentdebited", "review"}, {"approved", ""}} {
+	for _, hop := range [][2]string{{"created", "payment"}, {"paymentdebited", "review"}, {"approved", "shipping"}, {"shipped", ""}} {
 		at += " > " + appends
-		want = append(want, at, at+" > producer send ORDERS."+hop[0], at+" > consumer process ORDERS."+hop[0]+" by orderview")
+		want = append(want, at, at+" > producer send ORDERS."+hop[0], 
+			at+" > consumer process ORDERS."+hop[0]+" by orderview", at+" > consumer process ORDERS."+hop[0]+" by saga")
 		if facade {
 			want = append(want, at+" > server append ORDERS")
 		}
 		if hop[1] != "" {
 			at += " > consumer process ORDERS." + hop[0] + " by " + hop[1]
 			want = append(want, at)
+		}
+		if hop[1] == "payment" {
+			debit := at + " > " + strings.Replace(appends, "ORDERS", "ACCOUNTS", 1)
+			want = append(want, debit, debit+" > producer send ACCOUNTS.debited")
+			if facade {
+				want = append(want, debit+" > server append ACCOUNTS")
+			}
 		}
 	}
 	slices.Sort(want)
@@ -177,7 +185,7 @@ func TestOneTraceInOneProcess(t *testing.T) {
 	up := s.start("up", append(env, "METRICS_LISTEN="+listen)...).ready()
 	nc := s.connect()
 	placeTraced(t, nc, "o1")
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	r.await(t, orderTrace("internal append ORDERS", false))
 	if !r.services["waybill 0.1.0"] {
 		t.Errorf("it is told by %v", r.services)
@@ -186,11 +194,12 @@ func TestOneTraceInOneProcess(t *testing.T) {
 	for _, line := range []string{
 		`waybill_requests_total{code="200",door="orders.place",function="placeorder"} 1`,
 		`waybill_events_total{door="ORDERS.created",function="payment",outcome="handled"} 1`,
-		`waybill_events_total{door="ORDERS.>",function="orderview",outcome="handled"} 3`,
+		`waybill_events_total{door="ORDERS.>",function="orderview",outcome="handled"} 4`,
 		`waybill_events_in_flight{door="ORDERS.>",function="orderview"} 0`,
-		`waybill_appends_total{outcome="stored",stream="ORDERS"} 3`,
-		`waybill_commit_appends_total 3`,
-		`waybill_relay_leading 1`, `waybill_relay_position{stream="ORDERS"} 3`, `waybill_relay_lag_events{stream="ORDERS"} 0`,
+		`waybill_appends_total{outcome="stored",stream="ORDERS"} 4`,
+		`waybill_appends_total{outcome="stored",stream="ACCOUNTS"} 1`,
+		`waybill_commit_appends_total 5`,
+		`waybill_relay_leading 1`, `waybill_relay_position{stream="ORDERS"} 4`, `waybill_relay_lag_events{stream="ORDERS"} 0`,
 		`waybill_nats_connected 1`, `waybill_nats_disconnects_total 0`, `waybill_spans_lost_total{reason="queue_full"} 0`,
 	} {
 		if !strings.Contains(text, line+"\n") {
@@ -216,7 +225,7 @@ func TestOneTraceOverProcesses(t *testing.T) {
 	server := natstest.Start(t)
 	s.env = append(append(s.env, env...), "NATS_URL="+server.URL(), "OTEL_BSP_SCHEDULE_DELAY=600000")
 	var all []*process
-	for _, name := range []string{"eventstore", "placeorder", "payment", "review", "orderview orderquery"} {
+	for _, name := range []string{"eventstore", "placeorder", "payment", "review", "shipping", "saga", "orderview orderquery"} {
 		all = append(all, s.start("run "+name).ready())
 	}
 	nc := server.Connect()
@@ -225,9 +234,9 @@ func TestOneTraceOverProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	get(t, nc, "before19", "Approved")
+	get(t, nc, "before19", "Shipped")
 	placeTraced(t, nc, "o1")
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	if got := r.paths(); len(got) > 0 {
 		t.Fatalf("sent already: %v", got)
 	}
@@ -252,7 +261,7 @@ func TestATraceIsCarriedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	placeTraced(t, nc, "o1")
-	for _, typ := range []string{"created", "paymentdebited", "approved"} {
+	for _, typ := range []string{"created", "paymentdebited", "approved", "shipped"} {
 		m, err := sub.NextMsg(10 * time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -281,7 +290,7 @@ func TestACollectorThatHangs(t *testing.T) {
 		}
 	}
 	for i := range 40 {
-		get(t, nc, fmt.Sprintf("o%d", i), "Approved")
+		get(t, nc, fmt.Sprintf("o%d", i), "Shipped")
 	}
 	_, text := status(t, "http://"+listen+"/metrics")
 	if !strings.Contains(text, "waybill_spans_waiting 16\n") || strings.Contains(text, `waybill_spans_lost_total{reason="queue_full"} 0`+"\n") {

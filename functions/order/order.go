@@ -33,7 +33,7 @@ type Order struct {
 	ReviewedBy string `json:"reviewed_by,omitempty"`
 	Tracking   string `json:"tracking_number,omitempty"`
 	// Voided says that no money is kept for an order that was not shipped.
-	Voided bool `json:"payment_voided,omitempty"`
+	Voided bool `json:"payment_voided,omitzero"`
 	// Version counts the order's events.
 	Version uint64 `json:"version"`
 }
