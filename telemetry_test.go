@@ -145,7 +145,7 @@ func orderTrace(appends string, facade bool) (want []string) {
 	want = []string{at}
 	for _, hop := range [][2]string{{"created", "payment"}, {"paymentdebited", "review"}, {"approved", "shipping"}, {"shipped", ""}} {
 		at += " > " + appends
-		want = append(want, at, at+" > producer send ORDERS."+hop[0], 
+		want = append(want, at, at+" > producer send ORDERS."+hop[0],
 			at+" > consumer process ORDERS."+hop[0]+" by orderview", at+" > consumer process ORDERS."+hop[0]+" by saga")
 		if facade {
 			want = append(want, at+" > server append ORDERS")

@@ -17,12 +17,12 @@ func TestTrace(t *testing.T) {
 	address := freePort(t)
 	s.env = append(s.env, "NATS_URL="+server.URL(), "GRPC_LISTEN="+address)
 	s.start("run eventstore").ready()
-	functions := s.start("run placeorder payment review orderview orderquery").ready()
+	functions := s.start("run placeorder payment review shipping orderview orderquery").ready()
 	nc := server.Connect()
 	if _, err := place(nc, "o1", "200"); err != nil {
 		t.Fatal(err)
 	}
-	get(t, nc, "o1", "Approved")
+	get(t, nc, "o1", "Shipped")
 	appendNonsense(t, dial(t, address))
 	eventually(t, "show both dead letters of one event", func() error {
 		code, out := s.command("trace odd")
@@ -47,11 +47,16 @@ func TestTrace(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &tree); code != 0 || err != nil {
 		t.Fatalf("%d, %v: %s", code, err, out)
 	}
-	var chain []string
-	for next := tree.Roots; len(next) == 1; next = next[0].Children {
-		chain = append(chain, next[0].Source, next[0].Type)
+	var all []string
+	var walk func(events []event)
+	walk = func(events []event) {
+		for _, e := range events {
+			all = append(all, e.Source, e.Type)
+			walk(e.Children)
+		}
 	}
-	if got := strings.Join(chain, " "); got != "placeorder created payment paymentdebited review approved" {
+	walk(tree.Roots)
+	if got := strings.Join(all, " "); got != "placeorder created payment debited payment paymentdebited review approved shipping shipped" {
 		t.Errorf("got %s", got)
 	}
 }

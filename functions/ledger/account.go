@@ -11,7 +11,7 @@ import (
 )
 
 // Stream is the log of all accounts.
-const Stream = "ACCOUNTS"
+const Stream = order.Accounts
 
 // Account is what a customer has, in each currency; below zero is what they owe.
 // The zero value is an account without entries.

@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// Stream is the log of all orders.
-const Stream = "ORDERS"
+// Stream is the log of all orders; Accounts that of what customers have and owe.
+const (
+	Stream   = "ORDERS"
+	Accounts = "ACCOUNTS"
+)
 
 // Order is the state that an order's events fold to. The zero value is an
 // order that was not placed.
@@ -96,4 +99,12 @@ func (o Order) Evolve(e Event) Order {
 		o.Voided = true
 	}
 	return o
+}
+
+// Related are what else an order's flow touches, for waybill trace: ids by stream.
+func (o Order) Related() map[string][]string {
+	if o.Customer == "" {
+		return nil
+	}
+	return map[string][]string{Accounts: {o.Customer}}
 }
