@@ -30,20 +30,20 @@ func rollings(t *testing.T) int {
 
 // orderLoad places orders, each with one request, until it is stopped.
 type orderLoad struct {
-	t                *testing.T
-	nc               *nats.Conn
-	placed, approved atomic.Int64
-	gap              atomic.Int64 // the longest time between two approvals
-	end              chan struct{}
-	wg               sync.WaitGroup
+	t               *testing.T
+	nc              *nats.Conn
+	placed, shipped atomic.Int64
+	gap             atomic.Int64 // the longest time between two approvals
+	end             chan struct{}
+	wg              sync.WaitGroup
 }
 
 func startLoad(t *testing.T, nc *nats.Conn, clients int) *orderLoad {
 	t.Helper()
 	l := &orderLoad{t: t, nc: nc, end: make(chan struct{})}
 	var last time.Time
-	_, err := nc.Subscribe("ORDERS.approved", func(*nats.Msg) { // one at a time
-		l.approved.Add(1)
+	_, err := nc.Subscribe("ORDERS.shipped", func(*nats.Msg) { // one at a time
+		l.shipped.Add(1)
 		if now := time.Now(); last.IsZero() {
 			last = now
 		} else {
@@ -97,13 +97,13 @@ func (l *orderLoad) stop() int {
 }
 
 // TestRollingRestart stops and starts every process, one after the other, while
-// orders are placed: no request fails, and each order is approved once.
+// orders are placed: no request fails, and each order is shipped once.
 func TestRollingRestart(t *testing.T) {
 	s := newSystem(t)
 	s.db = pgtest.Database(t)
 	server := natstest.Start(t)
 	s.env = append(s.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0", "EVENTSTORE_DB="+s.db, "ORDERS_DB="+pgtest.Database(t))
-	const functions = "run placeorder payment review orderview orderquery"
+	const functions = "run placeorder payment review shipping orderview orderquery"
 	commands := []string{"run eventstore", "run eventstore", functions, functions}
 	processes := make([]*process, len(commands))
 	for i, args := range commands {
@@ -130,7 +130,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	orders := load.stop()
 	eventually(t, "approve all", func() error {
-		if n := int(load.approved.Load()); n < orders {
+		if n := int(load.shipped.Load()); n < orders {
 			return fmt.Errorf("%d of %d", n, orders)
 		}
 		return nil
@@ -143,10 +143,10 @@ func TestRollingRestart(t *testing.T) {
 	for _, p := range processes {
 		p.ended()
 	}
-	s.check(orders, "created", "paymentdebited", "approved")
+	s.check(orders, "created", "paymentdebited", "approved", "shipped")
 	longest := time.Duration(load.gap.Load())
 	t.Logf("%d orders, the longest time between two approvals was %v", orders, longest)
 	if longest > 15*time.Second {
-		t.Errorf("nothing was approved for %v: a delivery waited for its lease to end", longest)
+		t.Errorf("nothing was shipped for %v: a delivery waited for its lease to end", longest)
 	}
 }
