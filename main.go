@@ -38,10 +38,10 @@ func waybill() app.Program {
 			review.New(review.NewRule()), // paymentdebited → approved; orders.review → approved | rejected
 			shipping.New(carrier),        // approved → shipped | shippingfailed; orders.deliver → delivered
 			cancelorder.New(),            // orders.cancel → cancelled
-			saga.New(money, carrier),     // paymentdeclined | rejected | shippingfailed | cancelled | overdue → paymentvoided
-			accounts.New(money),          // accounts.get, accounts.deposit
-			orderview.New(orders),        // all events → the table orders
-			orderquery.New(orders),       // orders.get, orders.list, orders.history
+			saga.New(money, carrier, saga.NewTimeouts(), orders), // a timeout → overdue | rejected; what ended unshipped → paymentvoided
+			accounts.New(money),    // accounts.get, accounts.deposit
+			orderview.New(orders),  // all events → the table orders
+			orderquery.New(orders), // orders.get, orders.list, orders.history
 		},
 		Commands: append(verify.Commands(), bench.Command()),
 	}

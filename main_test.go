@@ -171,7 +171,7 @@ func dial(t *testing.T, address string) eventstore.Store {
 	return store
 }
 
-// TestDeadLetters has two functions give up on an event. What each is handed
+// TestDeadLetters has functions give up on an event. What each is handed
 // again is edited for one of them, and dropped for the other.
 func TestDeadLetters(t *testing.T) {
 	s := newSystem(t)
@@ -224,8 +224,9 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("ls counts %s, want %s", got, want)
 		}
 	}
-	list("", 2)
-	counted("orderview:1 payment:1 review:0 saga:0 shipping:0")
+	list("", 3)
+	counted("orderview:1 payment:1 review:0 saga:1 shipping:0")
+	deadletters("drop --reason nonsense "+letters["saga"].ID, 0)
 	list("--function payment --reason decode --since 1h", 1)
 	payment, view := letters["payment"].ID, letters["orderview"].ID
 	for _, says := range []string{payment, "ORDERS.created, position 1", "decode", "[\n  \"odd\"\n]"} {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
 // ask sends a request, and answers its reply and its error code.
@@ -105,6 +107,48 @@ func TestEveryWayOfAnOrder(t *testing.T) {
 		}
 	}
 	if reply, _ := ask(t, nc, "accounts.get", `{"customer_id":"ann"}`); reply != `{"customer_id":"ann","balances":{"USD":399}}` { // 1000 - 100 - 501
+		t.Errorf("ann has %s", reply)
+	}
+}
+
+// TestWhoWaitsTooLongIsEnded: an order that nobody pays, decides on or ships ends,
+// and whoever comes too late finds its key closed.
+func TestWhoWaitsTooLongIsEnded(t *testing.T) {
+	s := newSystem(t)
+	server := natstest.Start(t)
+	s.env = append(s.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0",
+		"REVIEW_LIMIT=500", "PAYMENT_TIMEOUT=500ms", "REVIEW_TIMEOUT=500ms", "SHIPPING_TIMEOUT=500ms")
+	s.start("run eventstore").ready()
+	s.start("run placeorder review saga accounts orderview orderquery").ready()
+	nc := server.Connect()
+	order := func(id string, price int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"order_id":%q,"customer_id":"ann","restaurant_id":"cgh","order_items":[{"code":"a","name":"b","unit_price":%d,"quantity":1}]}`, id, price)
+		if reply, code := ask(t, nc, "orders.place", body); code != "" {
+			t.Fatal(reply)
+		}
+	}
+	order("unpaid", 100)
+	happened(t, nc, "unpaid", "created", "overdue", "paymentvoided")
+	if o := get(t, nc, "unpaid", "Cancelled"); !strings.Contains(o.Reason, "not paid within 500ms") {
+		t.Errorf("the reason is %q", o.Reason)
+	}
+
+	s.start("run payment").ready() // too late for that one
+	order("undecided", 501)
+	happened(t, nc, "undecided", "created", "paymentdebited", "rejected", "paymentvoided")
+	if o := get(t, nc, "undecided", "Rejected"); !strings.Contains(o.Reason, "nobody decided") {
+		t.Errorf("the reason is %q", o.Reason)
+	}
+	order("unshipped", 100)
+	happened(t, nc, "unshipped", "created", "paymentdebited", "approved", "overdue", "paymentvoided")
+	get(t, nc, "unshipped", "Cancelled")
+
+	s.start("run shipping").ready()
+	order("good", 100)
+	happened(t, nc, "good", "created", "paymentdebited", "approved", "shipped")
+	happened(t, nc, "unpaid", "created", "overdue", "paymentvoided")
+	if reply, _ := ask(t, nc, "accounts.get", `{"customer_id":"ann"}`); reply != `{"customer_id":"ann","balances":{"USD":-100}}` {
 		t.Errorf("ann has %s", reply)
 	}
 }

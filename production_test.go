@@ -242,7 +242,7 @@ func (p *production) countsFailures() {
 	}
 }
 
-// replaysDeadLetters has two functions give up on an event, and the operator see
+// replaysDeadLetters has functions give up on an event, and the operator see
 // to it.
 func (p *production) replaysDeadLetters() {
 	p.t.Helper()
@@ -261,7 +261,7 @@ func (p *production) replaysDeadLetters() {
 	letters := map[string]string{}
 	eventually(p.t, "be buried", func() error {
 		var all []deadletter.Summary
-		if out := p.admin("deadletters ls --json"); json.Unmarshal([]byte(out), &all) != nil || len(all) != 3 {
+		if out := p.admin("deadletters ls --json"); json.Unmarshal([]byte(out), &all) != nil || len(all) != 4 {
 			return errors.New(out)
 		}
 		for _, l := range all {
@@ -279,7 +279,7 @@ func (p *production) replaysDeadLetters() {
 	if out := p.admin("ls"); !strings.Contains(out, "DEAD LETTERS") || !strings.Contains(out, deadletter.Name) {
 		p.t.Errorf("ls: %s", out)
 	}
-	p.admin("deadletters drop --reason test " + letters["payment"] + " " + letters["orderview"] + " " + letters["nobody"])
+	p.admin("deadletters drop --reason test " + letters["payment"] + " " + letters["orderview"] + " " + letters["saga"] + " " + letters["nobody"])
 }
 
 // held is what nobody without the right may change.

@@ -41,10 +41,10 @@ func (overdue) Fire(context.Context, order.Order) ([]order.Event, error) {
 }
 
 // TestATimerUnderItsOwnKey has a function with a timer use the rights that
-// deploy/nats.conf notes for one, and no others.
+// deploy/nats.conf gives the saga, and no others.
 func TestATimerUnderItsOwnKey(t *testing.T) {
-	p := newProduction(t, `            # "`, `            "`)
-	late := function.Function{Name: "payment", Doors: []function.Door{function.Timer(overdue{})}}
+	p := newProduction(t)
+	late := function.Function{Name: "saga", Doors: []function.Door{function.Timer(overdue{})}}
 	log := slog.New(slog.DiscardHandler)
 	store := memory.New()
 	defer func() { _ = store.Close() }()
@@ -76,7 +76,7 @@ func TestATimerUnderItsOwnKey(t *testing.T) {
 			return err
 		})
 	}
-	own, _ := p.as("payment")
+	own, _ := p.as("saga")
 	h, err := host.Start(late, host.Options{Conn: own, APIPrefix: apiPrefix, Store: store, Logger: log})
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,10 @@ func (o Order) Allows(e Event) bool {
 // it, or may be at this moment.
 func (o Order) MayBeShipped() bool { return !o.ApprovedOn.IsZero() }
 
+// Waiting are the states in which an order waits for a step that may not come, in
+// the order that it meets them.
+var Waiting = []Status{Pending, Paid, Approved}
+
 // Timeouts are how long an order waits for each step, from the one before.
 type Timeouts struct {
 	Payment, Review, Shipping time.Duration

@@ -1,6 +1,7 @@
-// Package saga undoes what was done for an order that ended without being
-// shipped.
+// Package saga ends an order that waited too long, and undoes what was done for
+// one that ended without being shipped.
 //
+//	a timeout → saga → overdue | rejected
 //	paymentdeclined | rejected | shippingfailed | cancelled | overdue → saga → paymentvoided
 package saga
 
@@ -22,18 +23,19 @@ type Carrier interface {
 }
 
 // New declares the function; p and c are those that payment and shipping use.
-func New(p Payment, c Carrier) function.Function {
+func New(p Payment, c Carrier, t *Timeouts, orders Orders) function.Function {
 	return function.Function{
 		Name:        "saga",
-		Description: "Undoes what was done for an order that ended without being shipped.",
+		Description: "Ends orders that waited too long, and undoes what was done for those that were not shipped.",
 		Doors: []function.Door{
 			function.On(undo[order.PaymentDeclined](p, c)),
 			function.On(undo[order.WasRejected](p, c)),
 			function.On(undo[order.ShippingFailed](p, c)),
 			function.On(undo[order.WasCancelled](p, c)),
 			function.On(undo[order.WasOverdue](p, c)),
+			function.Timer(deadlines{t, orders}),
 		},
-		Needs: function.Needs(p, c),
+		Needs: function.Needs(p, c, t, orders),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -25,6 +26,13 @@ func (p *providers) Void(_ context.Context, key string, c order.Charge) error {
 func (p *providers) Recall(_ context.Context, key string) error {
 	p.asked = append(p.asked, "recall "+key)
 	return p.err
+}
+
+// start is the function, with timeouts of an hour, two and three.
+func start(p *providers) function.Function {
+	t := NewTimeouts()
+	t.Settings.Payment, t.Settings.Review, t.Settings.Shipping = time.Hour, 2*time.Hour, 3*time.Hour
+	return New(p, p, t, nil)
 }
 
 func TestUndo(t *testing.T) {
@@ -48,7 +56,7 @@ func TestUndo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var p providers
 			past := append([]function.DomainEvent{created}, c.past...)
-			got := functiontest.Given(t, New(&p, &p), past...).When(c.end)
+			got := functiontest.Given(t, start(&p), past...).When(c.end)
 			if c.asked == nil {
 				got.ThenNothing()
 			} else {
@@ -58,7 +66,7 @@ func TestUndo(t *testing.T) {
 				t.Errorf("asked for %q, want %q", p.asked, c.asked)
 			}
 			broken := providers{err: errors.New("broken")}
-			if again := functiontest.Given(t, New(&broken, &broken), past...).When(c.end); c.asked != nil {
+			if again := functiontest.Given(t, start(&broken), past...).When(c.end); c.asked != nil {
 				again.ThenFails(broken.err)
 			}
 		})
@@ -68,8 +76,10 @@ func TestUndo(t *testing.T) {
 // TestDoors: every end but the good one has a door, as the rules have it.
 func TestDoors(t *testing.T) {
 	var want, got []string
-	for _, d := range New(&providers{}, &providers{}).Doors {
-		got = append(got, d.(*function.Event).Type)
+	for _, d := range start(&providers{}).Doors {
+		if e, ok := d.(*function.Event); ok {
+			got = append(got, e.Type)
+		}
 	}
 	for _, e := range []order.Event{
 		order.PaymentDebited{}, order.PaymentDeclined{}, order.WasApproved{}, order.WasRejected{}, order.WasShipped{}, order.ShippingFailed{},
@@ -83,5 +93,34 @@ func TestDoors(t *testing.T) {
 	}
 	if !slices.Equal(want, got) {
 		t.Errorf("doors %v, want %v", got, want)
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	created := order.Created{ID: "o1", Customer: "c", Amount: 500, Currency: "USD", CreatedOn: functiontest.Now}
+	after := functiontest.Now.Add
+	debited, approved := order.PaymentDebited{At: after(time.Minute)}, order.WasApproved{At: after(2 * time.Minute)}
+	for name, c := range map[string]struct {
+		past []function.DomainEvent
+		due  time.Time
+		ends function.DomainEvent
+	}{
+		"not paid":    {[]function.DomainEvent{created}, after(time.Hour), order.WasOverdue{Reason: "it was not paid within 1h0m0s"}},
+		"not decided": {[]function.DomainEvent{created, debited}, after(2*time.Hour + time.Minute), order.WasRejected{Reason: "nobody decided on it within 2h0m0s"}},
+		"not shipped": {[]function.DomainEvent{created, debited, approved}, after(3*time.Hour + 2*time.Minute), order.WasOverdue{Reason: "it was not shipped within 3h0m0s"}},
+		"shipped":     {[]function.DomainEvent{created, debited, approved, order.WasShipped{}}, time.Time{}, nil},
+		"cancelled":   {[]function.DomainEvent{created, order.WasCancelled{Reason: "ill"}}, time.Time{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := func() *functiontest.History {
+				return functiontest.Given(t, start(&providers{}), c.past...).ThenWaits(c.due)
+			}
+			if c.ends == nil {
+				given().WhenTimeIs(after(1000 * time.Hour)).ThenNothing()
+				return
+			}
+			given().WhenTimeIs(c.due.Add(-1)).ThenNothing()
+			given().WhenTimeIs(c.due).Then(c.ends).Again().ThenNothing()
+		})
 	}
 }

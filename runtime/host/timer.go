@@ -203,13 +203,16 @@ func (t *timers) run() {
 		if t.fired.stopping() {
 			return
 		}
+		if skipped, ok := errors.AsType[*skippedError](err); ok {
+			// Their events became dead letters, which say so until somebody sees to it.
+			t.fired.log.Warn("some have no timer", "error", skipped)
+			err = nil
+		}
 		t.note(err)
-		var skipped *skippedError
-		switch {
-		case err == nil, errors.As(err, &skipped):
+		if err == nil {
 			wait.Reset()
 			t.fired.log.Debug("armed all timers", "timers", n)
-		default:
+		} else {
 			after = wait.NextBackOff()
 		}
 		next = time.After(after)

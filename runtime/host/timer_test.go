@@ -297,8 +297,8 @@ func TestDeadLetterOfATimer(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeArmed is told, and does not keep the rest from it; and a stop
-// waits for nobody.
+// TestWhatCannotBeArmed does not keep the rest from it; a list that is away is
+// told; and a stop waits for nobody.
 func TestWhatCannotBeArmed(t *testing.T) {
 	w := newWorld(t)
 	w.append(2)
@@ -331,7 +331,6 @@ func TestWhatCannotBeArmed(t *testing.T) {
 			return fmt.Errorf("nobody says %q", want)
 		})
 	}
-	problem("late", "1 aggregates can't be loaded")
 	w.once(2, due)
 
 	broken := waitUntil(w.store, due)
