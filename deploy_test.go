@@ -114,7 +114,7 @@ func consumers(t *testing.T, js jetstream.JetStream) map[string]jetstream.Consum
 func TestNkeys(t *testing.T) {
 	s := newSystem(t)
 	dir := filepath.Join(s.dir, "keys")
-	if code, out := s.command("nkeys " + dir); code != 0 || strings.Count(out, ": made") != 12 {
+	if code, out := s.command("nkeys " + dir); code != 0 || strings.Count(out, ": made") != 13 {
 		t.Fatalf("ended with %d: %s", code, out)
 	}
 	seed := func() string {

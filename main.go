@@ -6,6 +6,7 @@ import (
 
 	"github.com/waybill-go/waybill/functions/accounts"
 	"github.com/waybill-go/waybill/functions/cancelorder"
+	"github.com/waybill-go/waybill/functions/gateway"
 	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/orderdb"
 	"github.com/waybill-go/waybill/functions/orderquery"
@@ -42,6 +43,7 @@ func waybill() app.Program {
 			accounts.New(money),    // accounts.get, accounts.deposit
 			orderview.New(orders),  // all events → the table orders
 			orderquery.New(orders), // orders.get, orders.list, orders.history
+			gateway.New(),          // HTTP, for all of them
 		},
 		Commands: append(verify.Commands(), bench.Command()),
 	}

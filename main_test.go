@@ -438,6 +438,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"provision", "NATS_URL=nats://127.0.0.1:1", 1, []string{"NATS_URL"}},
 		{"run eventstore", "EVENTSTORE_DB=mysql://u:secret@h/d", 1, []string{"EVENTSTORE_DB", `"mysql"`, "postgres://"}},
 		{"run eventstore", "GRPC_LISTEN=0.0.0.0:0", 2, []string{"GRPC_LISTEN", "plaintext", "GRPC_CERT"}},
+		{"run gateway", "HTTP_LISTEN=" + s.nats, 1, []string{"HTTP_LISTEN", s.nats, "another address"}},
 		{"run eventstore", "GRPC_TOKEN=hidden", 2, []string{"GRPC_TOKEN", "TLS"}},
 		{"run payment", "GRPC_TOKEN=hidden", 2, []string{"GRPC_TOKEN", "GRPC_CA"}},
 		{"run payment", "GRPC_CA=/nowhere GRPC_SERVER_NAME=x", 2, []string{"GRPC_CA", "no such file"}},

@@ -103,7 +103,7 @@ func (p *production) as(name string) (nc *nats.Conn, refused chan error) {
 // apiPrefix is where deploy/nats.conf has JetStream for functions.
 const apiPrefix = "STORE.JS"
 
-var functions = []string{"placeorder", "payment", "review", "shipping", "cancelorder", "saga", "accounts", "orderview", "orderquery"}
+var functions = []string{"placeorder", "payment", "review", "shipping", "cancelorder", "saga", "accounts", "orderview", "orderquery", "gateway"}
 
 // TestProduction runs every part under its own key, on durables that were
 // provisioned, and then has each try what it may not.
@@ -179,6 +179,10 @@ func (p *production) placeOrders(id string) {
 		p.t.Fatal(err)
 	}
 	get(p.t, nc, id, "Shipped")
+	over := httpClient{p.t, p.http}
+	over.place(id + "-over-http")
+	over.deliver(id + "-over-http")
+	over.watch(id + "-over-http")
 }
 
 // asksWhatOthersMayNot has clients and the operator each ask what is theirs to
@@ -354,16 +358,24 @@ func forbidden(name, other string) (publish, subscribe []string) {
 			apiPrefix+".CONSUMER.CREATE.ORDERS."+name, apiPrefix+".CONSUMER.CREATE.ORDERS."+name+".ORDERS.created",
 			apiPrefix+".STREAM.CREATE.ORDERS", apiPrefix+".STREAM.UPDATE.ORDERS", apiPrefix+".STREAM.DELETE.ORDERS",
 			apiPrefix+".CONSUMER.DELETE.ORDERS."+name, apiPrefix+".CONSUMER.DELETE.ORDERS."+other)
+	}
+	if name != "eventstore" && name != "admin" && name != "gateway" {
 		subscribe = append(subscribe, "ORDERS.>")
 	}
 	if name != "placeorder" {
 		subscribe = append(subscribe, "orders.place", "orders.>")
 	}
+	if name != "client" && name != "gateway" {
+		publish = append(publish, "orders.place", "orders.cancel")
+	}
 	if name != "client" {
-		publish = append(publish, "orders.place", "orders.cancel", "accounts.get")
+		publish = append(publish, "accounts.get")
+	}
+	if name != "admin" && name != "gateway" {
+		publish = append(publish, "orders.review", "orders.deliver")
 	}
 	if name != "admin" {
-		publish = append(publish, "orders.review", "orders.deliver", "accounts.deposit")
+		publish = append(publish, "accounts.deposit")
 	}
 	return publish, subscribe
 }

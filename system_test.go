@@ -31,6 +31,7 @@ type system struct {
 	dir  string
 	env  []string
 	nats string
+	http string
 	db   string // URL of a PostgreSQL database; empty: SQLite
 }
 
@@ -46,8 +47,8 @@ func freePort(t *testing.T) string {
 
 func newSystem(t *testing.T) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), nats: freePort(t)}
-	s.env = append(os.Environ(), "DATA_DIR="+s.dir, "NATS_LISTEN="+s.nats, "GRPC_LISTEN="+freePort(t))
+	s := &system{t: t, dir: t.TempDir(), nats: freePort(t), http: freePort(t)}
+	s.env = append(os.Environ(), "DATA_DIR="+s.dir, "NATS_LISTEN="+s.nats, "GRPC_LISTEN="+freePort(t), "HTTP_LISTEN="+s.http)
 	return s
 }
 

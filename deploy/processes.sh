@@ -31,7 +31,7 @@ trap stop EXIT
 trap 'exit 0' INT TERM
 
 nats-server -c nats.conf -sd "$DATA_DIR/jetstream" & pids+=($!)
-for f in eventstore placeorder payment payment review shipping cancelorder saga accounts orderview orderquery; do
+for f in eventstore placeorder payment payment review shipping cancelorder saga accounts orderview orderquery gateway; do
 	"$DATA_DIR/waybill" run "$f" & pids+=($!)
 done
 wait -n

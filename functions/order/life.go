@@ -37,6 +37,16 @@ var life = map[Status]map[string]Status{
 	Cancelled: {"paymentvoided": Cancelled},
 }
 
+// Ended tells whether an order stays in this state.
+func (s Status) Ended() bool {
+	for _, to := range life[s] {
+		if to != s {
+			return false
+		}
+	}
+	return true
+}
+
 func (o Order) next(e Event) (to Status, ok bool) {
 	to, ok = life[o.Status][e.EventType()]
 	return to, ok && (!o.Voided || to != o.Status)

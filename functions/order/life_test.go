@@ -167,3 +167,12 @@ func TestLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestEnded says of each status whether an order stays in it.
+func TestEnded(t *testing.T) {
+	for _, s := range append([]order.Status{""}, order.Statuses...) {
+		if want := s == order.Delivered || s == order.Rejected || s == order.Cancelled; s.Ended() != want {
+			t.Errorf("%q ended: %v", s, s.Ended())
+		}
+	}
+}

@@ -86,7 +86,11 @@ type manifest struct {
 	function.Function
 	Stream, Durable string // empty if it takes no events
 	Secrets         []string
+	Ports           []port
 }
+
+// port is what a function listens on, as its setting NAME_LISTEN says.
+type port struct{ Variable, Name, Number string }
 
 // endGrace is how much longer than its drain a pod may take to end.
 const endGrace = 5 * time.Second
@@ -117,6 +121,7 @@ func (c manifestsCommand) Run(s *session) error {
 		for _, r := range f.Needs {
 			if own := r.Config(); own != nil {
 				one.Secrets = append(one.Secrets, secrets(own)...)
+				one.Ports = append(one.Ports, ports(own)...)
 			}
 		}
 		for _, name := range one.Secrets {
@@ -144,6 +149,19 @@ func secrets(settings any) []string {
 	for _, v := range config.Variables(settings) {
 		if v.Secret {
 			all = append(all, v.Name)
+		}
+	}
+	return all
+}
+
+// ports are what a resource listens on, by default.
+func ports(settings any) []port {
+	var all []port
+	for _, v := range config.Variables(settings) {
+		if name, listens := strings.CutSuffix(v.Name, "_LISTEN"); listens {
+			if _, number, err := net.SplitHostPort(v.Default); err == nil {
+				all = append(all, port{Variable: v.Name, Name: strings.ToLower(name), Number: number})
+			}
 		}
 	}
 	return all

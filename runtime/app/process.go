@@ -299,19 +299,26 @@ func relayReport(r *relay.Relay) host.Report {
 	}
 }
 
-// startFunctions opens the doors, and on a stop closes all of them at once:
-// each may wait for what runs.
-func (p *process) startFunctions(ctx context.Context, functions []function.Function) error {
-	var hosts []*host.Host
-	p.onStop(func(ctx context.Context) error {
-		errs := make([]error, len(hosts))
+// stopAll closes all doors at once, since each may wait for what runs; those
+// that ask the others before.
+func stopAll(ctx context.Context, hosts []*host.Host) error {
+	errs := make([]error, len(hosts))
+	for _, serves := range []bool{true, false} {
 		var wg sync.WaitGroup
 		for i, h := range hosts {
-			wg.Go(func() { errs[i] = h.Stop(ctx) })
+			if h.Serves() == serves {
+				wg.Go(func() { errs[i] = h.Stop(ctx) })
+			}
 		}
 		wg.Wait()
-		return errors.Join(errs...)
-	})
+	}
+	return errors.Join(errs...)
+}
+
+// startFunctions opens the doors, until a stop.
+func (p *process) startFunctions(ctx context.Context, functions []function.Function) error {
+	var hosts []*host.Host
+	p.onStop(func(ctx context.Context) error { return stopAll(ctx, hosts) })
 	cache := function.NewCache()
 	for _, f := range functions {
 		h, err := host.Start(f, host.Options{

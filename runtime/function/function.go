@@ -11,6 +11,7 @@
 //	Endpoint(subject, answer)       a request that touches no aggregate
 //	Query(subject, stream, answer)  the same, with a stream's events to read
 //	Timer(deadlines)                time that passed for an aggregate that waits
+//	Serve(protocol, open)           a protocol of its own, like HTTP, for the others
 //
 // A function may have several of them; its events are all of one stream.
 //
@@ -108,8 +109,8 @@ func Needs(values ...any) []Resource {
 	return needs
 }
 
-// Door is a way into a function: one of the types *Event, *Projection, *Timed
-// and *Request.
+// Door is a way into a function: one of the types *Event, *Projection, *Timed,
+// *Request and *Server.
 type Door interface {
 	// Subject is what the door listens to: ORDERS.created, orders.place.
 	Subject() string
@@ -180,7 +181,7 @@ func (f Function) scale() Scale {
 func (f Function) doors() (consumes, stays bool) {
 	for _, d := range f.Doors {
 		switch d.(type) {
-		case *Request:
+		case *Request, *Server:
 			stays = true
 		case *Timed:
 			consumes, stays = true, true

@@ -250,6 +250,7 @@ func TestScaleGoesByTheDoors(t *testing.T) {
 	}{
 		"events wait":           {[]function.Door{event}, function.Scale{}, function.Scale{Min: 0, Max: 4, Lag: 1000}},
 		"requests don't":        {[]function.Door{door}, function.Scale{}, function.Scale{Min: 1, Max: 1, Lag: 1000}},
+		"nor do its own":        {[]function.Door{function.Serve("http", nil)}, function.Scale{}, function.Scale{Min: 1, Max: 1, Lag: 1000}},
 		"both":                  {[]function.Door{door, event}, function.Scale{}, function.Scale{Min: 1, Max: 4, Lag: 1000}},
 		"more requests":         {[]function.Door{door}, function.Scale{Min: 3}, function.Scale{Min: 3, Max: 3, Lag: 1000}},
 		"more than is the most": {[]function.Door{event}, function.Scale{Min: 9, Lag: 5}, function.Scale{Min: 9, Max: 9, Lag: 5}},

@@ -113,7 +113,8 @@ func WithCause(ctx context.Context, c Cause) context.Context {
 	return context.WithValue(ctx, causeKey{}, c)
 }
 
-func causeOf(ctx context.Context) Cause {
+// CauseOf is the message that is being handled; empty if none is.
+func CauseOf(ctx context.Context) Cause {
 	c, _ := ctx.Value(causeKey{}).(Cause)
 	return c
 }
@@ -131,7 +132,7 @@ func isEdited(ctx context.Context) bool { return ctx.Value(editedKey{}) != nil }
 // Now is when the message in hand was taken up: UTC, in whole microseconds.
 // All that one decision says of the time agrees.
 func Now(ctx context.Context) time.Time {
-	if c := causeOf(ctx); !c.Time.IsZero() {
+	if c := CauseOf(ctx); !c.Time.IsZero() {
 		return c.Time
 	}
 	return time.Now().UTC().Truncate(time.Microsecond)
@@ -209,7 +210,7 @@ var errNotThere = errors.New("there is no such aggregate")
 func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	return decide(ctx, r, aggregate, nil, causeOf(ctx).ID, decision)
+	return decide(ctx, r, aggregate, nil, CauseOf(ctx).ID, decision)
 }
 
 // create decides on an aggregate that is not there yet, without looking: the
@@ -289,7 +290,7 @@ func newEvent(ctx context.Context, r *Runner, aggregate, id string, decided Doma
 	if err != nil {
 		return eventstore.Event{}, err
 	}
-	cause := causeOf(ctx)
+	cause := CauseOf(ctx)
 	correlation := cause.CorrelationID
 	if correlation == "" {
 		correlation = aggregate

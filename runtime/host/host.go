@@ -2,6 +2,7 @@
 // in to its handlers, and does with the outcome what package function says.
 //
 //	request.go   a request: queue group, keyed, answered or refused
+//	serve.go     a protocol of its own, and what it asks of other functions
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  pulls from it, and keeps the leases
 //	problem.go   what keeps it from that, and who is told
@@ -85,6 +86,7 @@ type Host struct {
 	work     context.Context //nolint:containedctx // the lifetime of the host
 	endWork  context.CancelFunc
 	requests []*requestDoor
+	servers  []function.Serving
 	// consumers are that of the events, and then that of the timers.
 	consumers []*consumer
 	timers    *timers
@@ -157,8 +159,13 @@ func (h *Host) open() error {
 		return err
 	}
 	for _, d := range h.f.Doors {
-		if d, ok := d.(*function.Request); ok {
+		switch d := d.(type) {
+		case *function.Request:
 			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, map[string]string{}))); err != nil {
+				return err
+			}
+		case *function.Server:
+			if err := h.openServer(d); err != nil {
 				return err
 			}
 		}
@@ -258,6 +265,11 @@ func (h *Host) Ready() error {
 	if !h.opts.Conn.IsConnected() {
 		return errNotConnected
 	}
+	for _, s := range h.servers {
+		if err := s.Ready(); err != nil {
+			return err
+		}
+	}
 	for _, c := range h.consumers {
 		if err := c.ready(); err != nil {
 			return err
@@ -275,6 +287,9 @@ func (h *Host) Stop(ctx context.Context) error {
 		defer close(stopped)
 		context.AfterFunc(ctx, h.endWork)
 		var wg sync.WaitGroup
+		for _, s := range h.servers {
+			wg.Go(func() { _ = s.Stop(ctx) }) // it only fails when ctx ends, which is told below
+		}
 		for _, r := range h.requests {
 			wg.Go(func() { r.drain(ctx) })
 		}

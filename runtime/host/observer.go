@@ -37,6 +37,9 @@ type Taken struct {
 type Observation interface {
 	// Context is ctx with what belongs to the message.
 	Context(ctx context.Context) context.Context
+	// Traceparent is the W3C trace context for what is asked of others meanwhile;
+	// empty to go on under the message's own.
+	Traceparent() string
 	// Begin is told that a handler begins; more than once when it is tried again
 	// while the message is in hand.
 	Begin()
@@ -58,6 +61,7 @@ func (nobody) Batch(ctx context.Context, _ []Observation) (context.Context, func
 	return ctx, func(error) {}
 }
 func (nobody) Context(ctx context.Context) context.Context { return ctx }
+func (nobody) Traceparent() string                         { return "" }
 func (nobody) Begin()                                      {}
 func (nobody) Settle(string, time.Duration, error)         {}
 func (nobody) Buried(string, string)                       {}

@@ -58,6 +58,7 @@ func (o *watched) note(f func()) {
 	f()
 }
 
+func (o *watched) Traceparent() string     { return o.taken.Header.Get("traceparent") + "-observed" }
 func (o *watched) Begin()                  { o.note(func() { o.begun++ }) }
 func (o *watched) Buried(_, reason string) { o.note(func() { o.buried = reason }) }
 func (o *watched) End()                    { o.note(func() { o.ended++ }) }

@@ -160,7 +160,7 @@ func (r *requestDoor) answer(a asked, reply []byte, err error) {
 	out := &nats.Msg{Subject: a.msg.Reply, Data: reply}
 	failure, code := "", codeDone
 	if err != nil {
-		no := r.refusal(ctx, err)
+		no := r.h.refusal(ctx, r.door.Subject(), err)
 		code = no.Code
 		failure = fmt.Sprintf("%d:%s", no.Code, no)
 		out.Header = nats.Header{
@@ -190,15 +190,15 @@ func (r *requestDoor) answer(a asked, reply []byte, err error) {
 
 // refusal is what the caller may see of an error. What they may not is in the
 // log, under the id that they see.
-func (r *requestDoor) refusal(ctx context.Context, err error) *function.Refusal {
-	if no := function.RefusalOf(err, r.h.work.Err() != nil); no != nil {
+func (h *Host) refusal(ctx context.Context, subject string, err error) *function.Refusal {
+	if no := function.RefusalOf(err, h.work.Err() != nil); no != nil {
 		if no.Code == function.CodeUnavailable {
-			r.h.log.WarnContext(ctx, "request was not handled", "subject", r.door.Subject(), "error", err)
+			h.log.WarnContext(ctx, "request was not handled", "subject", subject, "error", err)
 		}
 		return no
 	}
 	id := nuid.Next()
-	r.h.log.ErrorContext(ctx, "request failed", "subject", r.door.Subject(), "error_id", id, "error", err)
+	h.log.ErrorContext(ctx, "request failed", "subject", subject, "error_id", id, "error", err)
 	return &function.Refusal{Code: function.CodeInternal, Reason: "internal error " + id}
 }
 

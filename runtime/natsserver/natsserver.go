@@ -118,6 +118,9 @@ func portFree(ctx context.Context, opts *server.Options) error {
 // URL is where clients connect.
 func (s *Server) URL() string { return s.s.ClientURL() }
 
+// Subscriptions is how many there are, of all clients and its own.
+func (s *Server) Subscriptions() int { return int(s.s.NumSubscriptions()) }
+
 // InProcess makes a client connect without a socket.
 func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.s) }
 

@@ -138,6 +138,14 @@ func (n *observation) Context(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(ctx, n.span)
 }
 
+// Traceparent implements host.Observation.
+func (n *observation) Traceparent() string {
+	if !n.span.SpanContext().IsValid() {
+		return ""
+	}
+	return traceparent(n.span.SpanContext())
+}
+
 // Begin implements host.Observation.
 func (n *observation) Begin() {
 	if n.begun {

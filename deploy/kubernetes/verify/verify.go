@@ -21,6 +21,7 @@ import (
 func kinds() map[string]any {
 	return map[string]any{
 		"v1 ConfigMap":                       &corev1.ConfigMap{},
+		"v1 Service":                         &corev1.Service{},
 		"apps/v1 Deployment":                 &appsv1.Deployment{},
 		"batch/v1 Job":                       &batchv1.Job{},
 		"networking.k8s.io/v1 NetworkPolicy": &networkingv1.NetworkPolicy{},

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/waybill-go/waybill/deploy/kubernetes/verify"
@@ -36,6 +38,15 @@ func TestStrict(t *testing.T) {
 		}
 		checkPods(t, d)
 	}
+	services := verify.Of[corev1.Service](all)
+	for _, s := range services {
+		if !slices.ContainsFunc(deployments, func(d *appsv1.Deployment) bool { return leadsTo(s, d) }) {
+			t.Errorf("the Service %s leads nowhere", s.Name)
+		}
+	}
+	if len(services) != 1 {
+		t.Errorf("there are %d Services", len(services))
+	}
 	for _, s := range scaled {
 		if err := kedav1alpha1.CheckReplicaCountBoundsAreValid(s); err != nil {
 			t.Errorf("%s: %v", s.Name, err)
@@ -46,6 +57,21 @@ func TestStrict(t *testing.T) {
 			t.Errorf("%s scales %s, and there is no such Deployment that leaves the number to it", s.Name, s.Spec.ScaleTargetRef.Name)
 		}
 	}
+}
+
+// leadsTo tells whether a Service has the pods of a Deployment, and a port that
+// they are told to listen on.
+func leadsTo(s *corev1.Service, d *appsv1.Deployment) bool {
+	for k, v := range s.Spec.Selector {
+		if d.Spec.Template.Labels[k] != v {
+			return false
+		}
+	}
+	c := d.Spec.Template.Spec.Containers[0]
+	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool {
+		listens := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Value == fmt.Sprintf("0.0.0.0:%d", p.ContainerPort) })
+		return p.Name == s.Spec.Ports[0].TargetPort.StrVal && listens
+	})
 }
 
 // checkPods checks what a strict reading does not see.

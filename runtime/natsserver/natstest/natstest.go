@@ -40,6 +40,9 @@ func Start(t testing.TB) *Server {
 // URL is where clients connect; the same after a restart.
 func (s *Server) URL() string { return "nats://" + s.listen }
 
+// Subscriptions is how many the server has, of all clients and its own.
+func (s *Server) Subscriptions() int { return s.s.Subscriptions() }
+
 // Stop stops the server.
 func (s *Server) Stop() {
 	if s.s != nil {

@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/waybill-go/waybill/runtime/function"
+)
+
+func (a *api) place(ctx context.Context, c *call) (*reply, error) {
+	body := c.body
+	if c.key != "" {
+		var err error
+		if body, err = withID(body, c.key, keyHeader); err != nil {
+			return nil, err
+		}
+	}
+	r, o, err := a.askOne(ctx, "orders.place", body)
+	if err != nil {
+		return nil, err
+	}
+	r.status = http.StatusCreated // the same request again is answered as it was at first
+	r.header.Set("Location", orders+"/"+url.PathEscape(o.ID))
+	return r, nil
+}
+
+// placed is what the gateway reads of an order.
+type placed struct {
+	ID      string `json:"order_id"`
+	Version uint64 `json:"version"`
+}
+
+// askOne asks for something that is answered with an order.
+func (a *api) askOne(ctx context.Context, subject string, request []byte) (*reply, placed, error) {
+	var o placed
+	body, err := a.port.Ask(ctx, subject, request)
+	if err != nil {
+		return nil, o, err
+	}
+	if err := json.Unmarshal(body, &o); err != nil {
+		return nil, o, fmt.Errorf("read the answer of %s: %w", subject, err)
+	}
+	return &reply{status: http.StatusOK, body: body, header: http.Header{"Etag": {fmt.Sprintf(`"%d"`, o.Version)}}}, o, nil
+}
+
+func (a *api) get(ctx context.Context, c *call) (*reply, error) {
+	request, err := ask(c, "min_version")
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := a.askOne(ctx, "orders.get", request)
+	if err != nil {
+		return nil, err
+	}
+	for tag := range strings.SplitSeq(c.r.Header.Get("If-None-Match"), ",") {
+		if strings.TrimPrefix(strings.TrimSpace(tag), "W/") == r.header.Get("ETag") {
+			r.status, r.body = http.StatusNotModified, nil
+		}
+	}
+	return r, nil
+}
+
+func (a *api) events(ctx context.Context, c *call) (*reply, error) {
+	request, err := ask(c, "from_version")
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.port.Ask(ctx, "orders.history", request)
+	if err != nil {
+		return nil, err
+	}
+	return paged[History](c, body, "from_version", func(h History) string {
+		if h.NextVersion == 0 {
+			return ""
+		}
+		return strconv.FormatUint(h.NextVersion, 10)
+	})
+}
+
+func (a *api) list(ctx context.Context, c *call) (*reply, error) {
+	request, err := ask(c, "limit", "customer_id", "status", "cursor")
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.port.Ask(ctx, "orders.list", request)
+	if err != nil {
+		return nil, err
+	}
+	return paged[List](c, body, "cursor", func(l List) string { return l.Cursor })
+}
+
+// ask is the JSON of a request made of the path and the query: number, a whole
+// one, and texts. What is left out there is left out here.
+func ask(c *call, number string, texts ...string) ([]byte, error) {
+	request := map[string]any{}
+	if id := c.id(); id != "" {
+		request[pathID] = id
+	}
+	for _, name := range texts {
+		if v := c.query(name); v != "" {
+			request[name] = v
+		}
+	}
+	if v := c.query(number); v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return nil, function.Invalid(number, "must be a whole number")
+		}
+		request[number] = n
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	return body, nil
+}
+
+// paged answers a page with a Link to the next one, if there is one.
+func paged[P any](c *call, body []byte, param string, next func(P) string) (*reply, error) {
+	var page P
+	if err := json.Unmarshal(body, &page); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	r := &reply{status: http.StatusOK, body: body, header: http.Header{}}
+	if value := next(page); value != "" {
+		query := c.r.URL.Query()
+		query.Set(param, value)
+		r.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), query.Encode()))
+	}
+	return r, nil
+}
