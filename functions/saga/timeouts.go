@@ -12,7 +12,7 @@ import (
 // Timeouts are how long an order waits for each step.
 type Timeouts struct {
 	Settings struct {
-		Payment  time.Duration `env:"PAYMENT_TIMEOUT, default=1h" min:"0s" max:"8760h" help:"how long an order waits for its payment, then it is cancelled; 0s is for ever"`
+		Payment  time.Duration `env:"PAYMENT_TIMEOUT, default=15m" min:"0s" max:"8760h" help:"how long an order waits for its payment, then it is cancelled; 0s is for ever"`
 		Review   time.Duration `env:"REVIEW_TIMEOUT, default=24h" min:"0s" max:"8760h" help:"how long an order waits for a decision, orders.review, then it is rejected; 0s is for ever"`
 		Shipping time.Duration `env:"SHIPPING_TIMEOUT, default=24h" min:"0s" max:"8760h" help:"how long an order waits for the carrier, then it is cancelled; 0s is for ever"`
 	}
