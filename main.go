@@ -40,7 +40,7 @@ func waybill() app.Program {
 			cancelorder.New(),            // orders.cancel → cancelled
 			saga.New(money, carrier, saga.NewTimeouts(), orders), // a timeout → overdue | rejected; what ended unshipped → paymentvoided
 			accounts.New(money),    // accounts.get, accounts.deposit
-			orderview.New(orders),  // all events → the table orders
+			orderview.New(orders),  // all events → the view orderview
 			orderquery.New(orders), // orders.get, orders.list, orders.history
 		},
 		Commands: append(verify.Commands(), bench.Command()),

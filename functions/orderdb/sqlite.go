@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -21,13 +22,16 @@ import (
 //go:embed sqlite/migrations/*.sql
 var sqliteTables embed.FS
 
+//go:embed sqlite/table.sql
+var sqliteTable string
+
 const (
 	lockRetry     = 10 * time.Millisecond
 	sqliteReaders = 4
 )
 
-// sqliteKind has its statements on the one connection that writes.
-type sqliteKind struct{ loadAll, storeOne *sql.Stmt }
+// sqliteKind has one connection that writes.
+type sqliteKind struct{}
 
 func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
@@ -51,33 +55,57 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	}
 	db.read.SetMaxOpenConns(sqliteReaders)
 	db.read.SetMaxIdleConns(sqliteReaders)
-	k := &sqliteKind{}
-	if k.loadAll, err = db.write.PrepareContext(ctx, "SELECT order_id, placed, version, body"+
-		" FROM (SELECT value AS asked FROM json_each($1)) CROSS JOIN orders WHERE order_id = asked"); err != nil {
-		return err
-	}
-	k.storeOne, err = db.write.PrepareContext(ctx, "INSERT INTO orders (order_id, customer_id, status, placed, version, body) VALUES ($1, $2, $3, $4, $5, $6)"+onConflict)
-	db.kind = k
+	db.kind = sqliteKind{}
+	return nil
+}
+
+func (sqliteKind) now() string  { return "CAST(unixepoch('subsec') * 1000 AS INTEGER)" }
+func (sqliteKind) lock() string { return "" } // the transaction has the file
+
+// by: without statistics a status looks as good as a customer and a status.
+func (sqliteKind) by(index string) string { return " INDEXED BY " + index }
+
+// create makes placed the key of the table's own tree: new orders come at its
+// end, and each index ends with it.
+func (sqliteKind) create(ctx context.Context, tx *sql.Tx, table string) error {
+	_, err := tx.ExecContext(ctx, strings.ReplaceAll(sqliteTable, "{table}", table))
 	return err
 }
 
-func (k *sqliteKind) load(ctx context.Context, tx *sql.Tx, ids []string) (map[string]*row, error) {
+func (sqliteKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]string, error) {
+	return names(db.QueryContext(ctx, "SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length($1)) = $1", prefix))
+}
+
+func (sqliteKind) drop(ctx context.Context, db *sql.DB, table string) error {
+	_, err := db.ExecContext(ctx, "DROP TABLE "+table)
+	return err
+}
+
+func (sqliteKind) settle(context.Context, *sql.DB, string) error { return nil } // it plans without statistics
+
+func (sqliteKind) load(ctx context.Context, tx *sql.Tx, table string, ids []string) (map[string]*row, error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
 		return nil, fmt.Errorf("load orders: %w", err)
 	}
-	return scanRows(tx.StmtContext(ctx, k.loadAll).QueryContext(ctx, string(list)))
+	return scanRows(tx.QueryContext(ctx, "SELECT order_id, placed, version, body"+
+		" FROM (SELECT value AS asked FROM json_each($1)) CROSS JOIN "+table+" WHERE order_id = asked", string(list)))
 }
 
-func (k *sqliteKind) store(ctx context.Context, tx *sql.Tx, rows []*row) error {
-	stmt := tx.StmtContext(ctx, k.storeOne)
+func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {
+	stmt, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" (placed, order_id, customer_id, status, created_on, version, body)"+
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)"+upsert(table))
+	if err != nil {
+		return failed("store orders", err)
+	}
+	defer func() { _ = stmt.Close() }() // it goes with the transaction
 	for _, r := range rows {
 		body, err := json.Marshal(r.order)
 		if err != nil {
 			return fmt.Errorf("store order %q: %w", r.id, err)
 		}
-		if _, err = stmt.ExecContext(ctx, r.id, r.order.Customer, string(r.order.Status), r.placed, r.order.Version, string(body)); err != nil {
-			return notStored(fmt.Sprintf("order %q", r.id), err)
+		if _, err = stmt.ExecContext(ctx, r.placed, r.id, r.order.Customer, string(r.order.Status), r.order.CreatedOn.UnixMicro(), r.order.Version, string(body)); err != nil {
+			return failed(fmt.Sprintf("store order %q", r.id), err)
 		}
 	}
 	return nil

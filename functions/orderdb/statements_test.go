@@ -11,7 +11,7 @@ func TestStatements(t *testing.T) {
 	h, _ := orders(t, 3)
 	pgtest.Statements(t, func(r *pgtest.Recorder) {
 		db := New()
-		db.settings.URL, db.tracer = pgtest.Database(t), r
+		*db.url(), db.tracer = pgtest.Database(t), r
 		if err := db.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 // Package orderquery answers questions about orders.
 //
-//	orders.get, orders.list → orderquery → the table orders
+//	orders.get, orders.list → orderquery → the view of orders
 //	orders.history          → orderquery → the event store
 package orderquery
 
