@@ -150,6 +150,36 @@ func rebuilds(t *testing.T, empty func(testing.TB) string) {
 	check(t, reader, want)
 }
 
+// TestReadersFollowThePointer moves it, and leaves the old table there.
+func TestReadersFollowThePointer(t *testing.T) { each(t, readersFollowThePointer) }
+
+func readersFollowThePointer(t *testing.T, empty func(testing.TB) string) {
+	log, _ := whole(t, 2)
+	url := empty(t)
+	db, reader := open(t, url), open(t, url)
+	if err := db.Apply(t.Context(), log, log.events[:2]); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := reader.Get(t.Context(), "o1"); err != nil || o.Version != 1 {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	r, err := db.claim(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.apply(t.Context(), log.events[:4], noneLeft(t), "position = $1", 4), r.change(t.Context(), "generation = 2, building = 0")); err != nil {
+		t.Fatal(err)
+	}
+	db.is(t, "orderview_1", "orderview_2")
+	if o, err := reader.Get(t.Context(), "o1"); err != nil || o.Version != 2 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	list, _, err := open(t, url).List(t.Context(), Filter{Status: order.Pending}, "", 10)
+	if err != nil || len(list) > 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // TestABrokenOffRebuildGoesOn breaks a rebuild off wherever it reads, in the
 // middle of a transaction too, as often as it takes.
 func TestABrokenOffRebuildGoesOn(t *testing.T) { each(t, aBrokenOffRebuildGoesOn) }
