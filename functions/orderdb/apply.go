@@ -142,7 +142,7 @@ func (db *DB) apply(ctx context.Context, log function.Log, events map[string][]f
 var errUnknown = errors.New("the table is unknown")
 
 func (db *DB) try(ctx context.Context, events map[string][]function.Message) (gaps map[string]gap, generation int64, err error) {
-	tx, err := db.write.BeginTx(ctx, nil)
+	tx, err := db.kind.begin(ctx, db.write)
 	if err != nil {
 		return nil, 0, failed("apply events", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,22 +29,19 @@ const (
 	// itself. One that was killed is followed then.
 	leaseTime = 15 * time.Second
 	leaseLook = 100 * time.Millisecond
+	// A transaction is tried so often, with so long between.
+	transactTries = 10
+	transactAgain = 200 * time.Millisecond
 )
 
 // rebuild is one that has the lease.
 type rebuild struct {
 	db         *DB
+	write      *sql.DB
 	owner      string
 	generation int64  // that it makes
 	position   uint64 // the checkpoint
 	closed     int64  // what it closed the pointer with
-	left       []left
-}
-
-// left is an event that the new table is without.
-type left struct {
-	event function.Message
-	why   error
 }
 
 func (r *rebuild) table() string { return r.db.tableName(r.generation) }
@@ -56,20 +54,20 @@ func (db *DB) after(d time.Duration) string {
 // claim takes the lease, and goes on with what another rebuild of the same
 // program and the same history left; without one it begins. While another has
 // the lease it waits to see whether that one lives.
-func (db *DB) claim(ctx context.Context, log function.History) (*rebuild, error) {
+func (r *rebuild) claim(ctx context.Context, log function.History) error {
 	program, err := thisProgram()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rebuild{db: db, owner: fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text())}
+	r.owner = fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text())
 	for first := int64(0); ; {
 		leased, owner, err := r.take(ctx, program, false)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if leased == 0 {
 			break
@@ -78,64 +76,53 @@ func (db *DB) claim(ctx context.Context, log function.History) (*rebuild, error)
 			first = leased
 		}
 		if leased != first {
-			return nil, fmt.Errorf("%w, by %s", ErrRebuilding, owner[:strings.LastIndex(owner, ":")])
+			return fmt.Errorf("%w, by %s", ErrRebuilding, owner[:strings.LastIndex(owner, ":")])
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(leaseLook):
 		}
 	}
-	if err := db.sweep(ctx); err != nil {
-		return nil, errors.Join(err, r.release())
+	if err := r.sweep(ctx); err != nil {
+		return errors.Join(err, r.release())
 	}
-	err = db.sameHistory(ctx, log, r.generation)
+	err = r.db.sameHistory(ctx, log, r.generation)
 	if errors.Is(err, errForeign) {
 		_, _, err = r.take(ctx, program, true)
 	}
 	if err != nil {
-		return nil, errors.Join(err, r.release())
+		return errors.Join(err, r.release())
 	}
-	return r, nil
+	return nil
 }
 
 // take takes the lease, and makes a table if there is none to go on with, or if
 // it is to begin anew. It answers until when, and who has it if it is another.
 func (r *rebuild) take(ctx context.Context, program string, anew bool) (leased int64, owner string, err error) {
 	db := r.db
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, "", failed("take the lease", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	var inUse, building int64
-	var position uint64
-	var by string
-	var holds bool
-	err = tx.QueryRowContext(ctx, "SELECT generation, building, position, program, owner, leased, leased > "+db.kind.now()+
-		" FROM orders_views WHERE name = $1"+db.kind.lock(), db.view).Scan(&inUse, &building, &position, &by, &owner, &leased, &holds)
-	if err != nil {
-		return 0, "", failed("take the lease", err)
-	}
-	if holds && owner != r.owner {
-		return leased, owner, nil
-	}
-	if building == 0 || by != program || anew {
-		building, position = max(inUse, building)+1, 0
-		if err := db.kind.create(ctx, tx, db.tableName(building)); err != nil {
-			return 0, "", failed("make table of "+db.view, err)
+	err = r.transact(ctx, "take the lease", func(tx *sql.Tx) error {
+		var inUse, building int64
+		var position uint64
+		var by string
+		var holds bool
+		err := tx.QueryRowContext(ctx, "SELECT generation, building, position, program, owner, leased, leased > "+db.kind.now()+
+			" FROM orders_views WHERE name = $1"+db.kind.lock(), db.view).Scan(&inUse, &building, &position, &by, &owner, &leased, &holds)
+		if err != nil || holds && owner != r.owner {
+			return err
 		}
-	}
-	_, err = tx.ExecContext(ctx, "UPDATE orders_views SET building = $1, position = $2, program = $3, owner = $4, closed = 0, leased = "+
-		db.after(leaseTime)+" WHERE name = $5", building, position, program, r.owner, db.view)
-	if err != nil {
-		return 0, "", failed("take the lease", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return 0, "", failed("take the lease", err)
-	}
-	r.generation, r.position = building, position
-	return 0, "", nil
+		if building == 0 || by != program || anew {
+			building, position = max(inUse, building)+1, 0
+			if err := db.kind.create(ctx, tx, db.tableName(building)); err != nil {
+				return err
+			}
+		}
+		r.generation, r.position, leased = building, position, 0
+		_, err = tx.ExecContext(ctx, "UPDATE orders_views SET building = $1, position = $2, program = $3, owner = $4, closed = 0, leased = "+
+			db.after(leaseTime)+" WHERE name = $5", building, position, program, r.owner, db.view)
+		return err
+	})
+	return leased, owner, err
 }
 
 // closePointer keeps replicas from applying events for a while.
@@ -143,7 +130,7 @@ func (r *rebuild) closePointer(ctx context.Context) error {
 	if err := r.change(ctx, "closed = "+r.db.after(closeFor)+", leased = "+r.db.after(leaseTime)); err != nil {
 		return err
 	}
-	err := r.db.read.QueryRowContext(ctx, "SELECT closed FROM orders_views WHERE name = $1", r.db.view).Scan(&r.closed)
+	err := r.write.QueryRowContext(ctx, "SELECT closed FROM orders_views WHERE name = $1", r.db.view).Scan(&r.closed)
 	if err != nil {
 		return failed("close the pointer", err)
 	}
@@ -158,16 +145,41 @@ func (r *rebuild) openPointer(ctx context.Context) error {
 
 // change changes the pointer, while the lease is this rebuild's.
 func (r *rebuild) change(ctx context.Context, what string) error {
-	return again(ctx, func() error {
-		n, err := affected(r.db.write.ExecContext(ctx, "UPDATE orders_views SET "+what+" WHERE name = $1 AND owner = $2", r.db.view, r.owner))
-		switch {
-		case err != nil:
-			return failed("change the pointer", err)
-		case n == 0:
-			return errLost
+	return r.transact(ctx, "change the pointer", func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, "UPDATE orders_views SET "+what+" WHERE name = $1 AND owner = $2", r.db.view, r.owner))
+		if err == nil && n == 0 {
+			err = errLost
 		}
-		return nil
+		return err
 	})
+}
+
+// transact does something in a transaction, and again for a while when that
+// can't be done because the database is away, or others have it.
+func (r *rebuild) transact(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	once := func() error {
+		tx, err := r.db.kind.begin(ctx, r.write)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+		if err := do(tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	var err error
+	for range transactTries {
+		if err = once(); err == nil || errors.Is(err, errLost) || isTaken(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		case <-time.After(transactAgain):
+		}
+	}
+	return failed(what, err)
 }
 
 // release lets the next one begin at once; what is made is left to it.
@@ -180,18 +192,16 @@ func (r *rebuild) release() error {
 	return nil
 }
 
-// dropTries is how often a table is tried to drop that somebody still uses.
-const dropTries = 5
-
 // sweep drops the view's tables that are neither in use nor being made.
-func (db *DB) sweep(ctx context.Context) error {
-	tables, err := db.kind.tables(ctx, db.write, db.view+"_")
+func (r *rebuild) sweep(ctx context.Context) error {
+	db := r.db
+	tables, err := db.kind.tables(ctx, r.write, db.view+"_")
 	if err != nil {
 		return failed("list the tables of "+db.view, err)
 	}
 	// Looked at after the list: a newer table is not in that.
 	var inUse, building int64
-	if err := db.write.QueryRowContext(ctx, "SELECT generation, building FROM orders_views WHERE name = $1", db.view).Scan(&inUse, &building); err != nil {
+	if err := r.write.QueryRowContext(ctx, "SELECT generation, building FROM orders_views WHERE name = $1", db.view).Scan(&inUse, &building); err != nil {
 		return failed("find table of "+db.view, err)
 	}
 	for _, name := range tables {
@@ -199,13 +209,8 @@ func (db *DB) sweep(ctx context.Context) error {
 		if err != nil || slices.Contains([]int64{inUse, building}, generation) {
 			continue
 		}
-		for range dropTries {
-			if err = db.kind.drop(ctx, db.write, name); err == nil || ctx.Err() != nil {
-				break
-			}
-		}
-		if err != nil {
-			return failed("drop table "+name, err)
+		if err := r.transact(ctx, "drop table "+name, func(tx *sql.Tx) error { return db.kind.drop(ctx, tx, name) }); err != nil {
+			return err
 		}
 	}
 	return nil

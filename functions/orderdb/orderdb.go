@@ -23,6 +23,10 @@ type DB struct {
 
 	write, read *sql.DB
 	kind        kind
+	// bulk opens a connection for what can be done again: it does not wait for
+	// the disk. What waits for it, later and on another connection, has this on
+	// disk too.
+	bulk func() (*sql.DB, error)
 
 	refreshing sync.Mutex            // so that one at a time prepares statements
 	current    atomic.Pointer[table] // that readers used last
@@ -34,16 +38,18 @@ type DB struct {
 
 // kind is what differs between the databases.
 type kind interface {
+	// begin begins a transaction that writes.
+	begin(ctx context.Context, db *sql.DB) (*sql.Tx, error)
 	// create makes a table and its indexes.
 	create(ctx context.Context, tx *sql.Tx, table string) error
 	// tables are the names of the tables that begin so.
 	tables(ctx context.Context, db *sql.DB, prefix string) ([]string, error)
 	// drop drops a table, when nobody uses it any more.
-	drop(ctx context.Context, db *sql.DB, table string) error
+	drop(ctx context.Context, tx *sql.Tx, table string) error
 	// settle has the database learn what a new table is like.
 	settle(ctx context.Context, db *sql.DB, table string) error
 	// load reads those of the orders that are there.
-	load(ctx context.Context, tx *sql.Tx, table string, ids []string) (map[string]*row, error)
+	load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error)
 	// store stores orders. An order is the fold of its first events, so the
 	// longer fold is the right one, whoever stores it last.
 	store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error
@@ -54,6 +60,11 @@ type kind interface {
 	now() string
 	// lock ends a SELECT of a row that the transaction goes on to change.
 	lock() string
+}
+
+// querier is a transaction, or a pool of connections.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // The view that the program has, and where it is.

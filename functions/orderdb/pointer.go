@@ -26,7 +26,7 @@ func (db *DB) makeView(ctx context.Context) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	tx, err := db.write.BeginTx(ctx, nil)
+	tx, err := db.kind.begin(ctx, db.write)
 	if err != nil {
 		return err
 	}

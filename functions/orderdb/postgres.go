@@ -51,6 +51,11 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	reads := cfg.Copy()
 	reads.RuntimeParams["default_transaction_read_only"] = "on"
 	db.read = stdlib.OpenDB(*reads)
+	db.bulk = func() (*sql.DB, error) {
+		bulk := cfg.Copy()
+		bulk.RuntimeParams["synchronous_commit"] = "off"
+		return stdlib.OpenDB(*bulk), nil
+	}
 	for pool, n := range map[*sql.DB]int{db.write: postgresWriters, db.read: postgresReaders} {
 		pool.SetMaxOpenConns(n)
 		pool.SetMaxIdleConns(n)
@@ -59,6 +64,10 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	// same database.
 	db.kind = postgresKind{}
 	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", postgresPatience)
+}
+
+func (postgresKind) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	return db.BeginTx(ctx, nil)
 }
 
 func (postgresKind) now() string {
@@ -88,19 +97,12 @@ func (postgresKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]st
 }
 
 // drop waits for queries of the table, and others wait behind it: not for long.
-func (postgresKind) drop(ctx context.Context, db *sql.DB, table string) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+func (postgresKind) drop(ctx context.Context, tx *sql.Tx, table string) error {
 	if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "DROP TABLE "+table); err != nil {
-		return err
-	}
-	return tx.Commit()
+	_, err := tx.ExecContext(ctx, "DROP TABLE "+table)
+	return err
 }
 
 // settle: without statistics a query of many rows may be planned as one of few.
@@ -109,8 +111,8 @@ func (postgresKind) settle(ctx context.Context, db *sql.DB, table string) error 
 	return err
 }
 
-func (postgresKind) load(ctx context.Context, tx *sql.Tx, table string, ids []string) (map[string]*row, error) {
-	return scanRows(tx.QueryContext(ctx, "SELECT order_id, placed, version, body FROM "+table+" WHERE order_id = ANY($1)", ids))
+func (postgresKind) load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error) {
+	return scanRows(from.QueryContext(ctx, "SELECT order_id, placed, version, body FROM "+table+" WHERE order_id = ANY($1)", ids))
 }
 
 func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {

@@ -16,7 +16,7 @@ import (
 const (
 	// What one transaction of a rebuild takes: it is to be short, since replicas
 	// wait for SQLite's file meanwhile.
-	rebuildEvents = 4096
+	rebuildEvents = 8192
 	rebuildBytes  = 8 << 20
 	// rebuildTail is how many events at the most are left for the hand-over.
 	rebuildTail = 1024
@@ -24,9 +24,6 @@ const (
 	// take less than readTail; replicas wait for as long when it is broken off.
 	closeFor = 4 * time.Second
 	readTail = 2 * time.Second
-	// A batch is tried again while the database is away, or others have it.
-	batchTries = 10
-	batchAgain = 200 * time.Millisecond
 )
 
 // Rebuild makes the view anew beside the one that is in use, and then puts it in
@@ -37,14 +34,19 @@ const (
 // Errors: ErrRebuilding, those of the log and of the database. What is made
 // stays then, and the next call goes on with it.
 func (db *DB) Rebuild(ctx context.Context, log function.History, leave func(m function.Message, why error)) error {
-	r, err := db.claim(ctx, log)
+	write, err := db.bulk()
 	if err != nil {
+		return failed("rebuild "+db.view, err)
+	}
+	defer func() { _ = write.Close() }() // nothing is under way
+	r := &rebuild{db: db, write: write}
+	if err := r.claim(ctx, log); err != nil {
 		return fmt.Errorf("rebuild %s: %w", db.view, err)
 	}
 	if err := r.run(ctx, log, leave); err != nil {
 		return errors.Join(fmt.Errorf("rebuild %s: %w", db.view, err), r.release())
 	}
-	if err := db.sweep(ctx); err != nil {
+	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("rebuild %s: it is done; the next one drops what is left: %w", db.view, err)
 	}
 	return nil
@@ -61,7 +63,7 @@ func (r *rebuild) run(ctx context.Context, log function.History, leave func(func
 		case n > rebuildTail:
 			continue
 		case !settled: // it takes a while: more came meanwhile
-			if err := r.db.kind.settle(ctx, r.db.write, r.table()); err != nil {
+			if err := r.db.kind.settle(ctx, r.write, r.table()); err != nil {
 				return failed("settle "+r.table(), err)
 			}
 			settled = true
@@ -150,7 +152,7 @@ func (r *rebuild) handOver(ctx context.Context, log function.History, leave func
 	}
 	// Opened by a replica, or all was done and the answer lost.
 	var inUse int64
-	if err := r.db.read.QueryRowContext(ctx, "SELECT generation FROM orders_views WHERE name = $1", r.db.view).Scan(&inUse); err != nil {
+	if err := r.write.QueryRowContext(ctx, "SELECT generation FROM orders_views WHERE name = $1", r.db.view).Scan(&inUse); err != nil {
 		return false, failed("find table of "+r.db.view, err)
 	}
 	if inUse == r.generation {
@@ -177,107 +179,74 @@ func readAll(ctx context.Context, log function.History, from uint64) (tail []fun
 // apply stores events, and what of the pointer changes with them: all or
 // nothing. The pointer must be as this rebuild left it.
 func (r *rebuild) apply(ctx context.Context, events []function.Message, leave func(function.Message, error), pointer string, value uint64) error {
-	byOrder := map[string][]function.Message{}
-	for _, e := range events {
-		byOrder[e.Aggregate] = append(byOrder[e.Aggregate], e)
-	}
-	if err := again(ctx, func() error { return r.try(ctx, byOrder, pointer, value) }); err != nil {
+	rows, without, err := r.fold(ctx, events)
+	if err != nil {
 		return err
 	}
-	for _, l := range r.left {
+	err = r.transact(ctx, "store orders", func(tx *sql.Tx) error {
+		if err := r.db.kind.store(ctx, tx, r.table(), rows); err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, "UPDATE orders_views SET "+pointer+" WHERE name = $2 AND owner = $3 AND closed = $4",
+			value, r.db.view, r.owner, r.closed))
+		if err == nil && n == 0 {
+			err = errLost
+		}
+		return err
+	})
+	if err != nil {
+		return r.db.notStored(err)
+	}
+	for _, l := range without {
 		leave(l.event, l.why)
 	}
 	return nil
 }
 
-// again tries for a while what can't be done because the database is away, or
-// others have it.
-func again(ctx context.Context, try func() error) (err error) {
-	for range batchTries {
-		if err = try(); !errors.Is(err, function.ErrUnavailable) || errors.Is(err, errForeign) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(batchAgain):
-		}
-	}
-	return err
+// left is an event that the new table is without.
+type left struct {
+	event function.Message
+	why   error
 }
 
-func (r *rebuild) try(ctx context.Context, events map[string][]function.Message, pointer string, value uint64) error {
-	tx, err := r.db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return failed("store", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	rows, err := r.fold(ctx, tx, events)
-	if err != nil {
-		return err
-	}
-	if err := r.db.kind.store(ctx, tx, r.table(), rows); err != nil {
-		return r.db.notStored(err)
-	}
-	n, err := affected(tx.ExecContext(ctx, "UPDATE orders_views SET "+pointer+" WHERE name = $2 AND owner = $3 AND closed = $4",
-		value, r.db.view, r.owner, r.closed))
-	switch {
-	case err != nil:
-		return failed("store checkpoint", err)
-	case n == 0:
-		return errLost
-	}
-	if err := tx.Commit(); err != nil {
-		return failed("store", err)
-	}
-	return nil
-}
-
-// fold makes the rows of the orders. Only of those that are there already a row
-// is read: nobody else writes to the table.
-func (r *rebuild) fold(ctx context.Context, tx *sql.Tx, events map[string][]function.Message) ([]*row, error) {
-	var old []string
-	for id, of := range events {
-		if of[0].Version > 1 {
-			old = append(old, id)
-		}
-	}
+// fold makes the rows of the orders, each up to an event that can't be decoded.
+// Only of those that are there already a row is read: nobody else writes to the
+// table, and who takes the lease meanwhile has this one store nothing.
+func (r *rebuild) fold(ctx context.Context, events []function.Message) (changed []*row, without []left, err error) {
+	var ids, old []string
 	rows := map[string]*row{}
-	if len(old) > 0 {
-		var err error
-		if rows, err = r.db.kind.load(ctx, tx, r.table(), old); err != nil {
-			return nil, err
+	for _, e := range events {
+		if rows[e.Aggregate] != nil {
+			continue
+		}
+		ids, rows[e.Aggregate] = append(ids, e.Aggregate), &row{id: e.Aggregate}
+		if e.Version > 1 {
+			old = append(old, e.Aggregate)
 		}
 	}
-	r.left = nil
-	changed := make([]*row, 0, len(events))
-	for _, id := range slices.Sorted(maps.Keys(events)) {
-		one, ok := rows[id]
-		if !ok {
-			one = &row{id: id}
+	if len(old) > 0 {
+		stored, err := r.db.kind.load(ctx, r.write, r.table(), old)
+		if err != nil {
+			return nil, nil, err
 		}
-		if err := r.advance(one, events[id]); err != nil {
-			return nil, err
+		maps.Copy(rows, stored)
+	}
+	for i, e := range events {
+		missing, err := r.db.advance(rows[e.Aggregate], events[i:i+1])
+		switch {
+		case errors.Is(err, function.ErrDecode):
+			without = append(without, left{e, err})
+		case err != nil:
+			return nil, nil, err
+		case missing != nil:
+			without = append(without, left{e, fmt.Errorf("apply to order %q: it follows one that can't be decoded", e.Aggregate)})
 		}
-		if one.order.Version > one.stored {
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if one := rows[id]; one.order.Version > one.stored {
 			changed = append(changed, one)
 		}
 	}
-	return changed, nil
-}
-
-// advance applies an order's events up to one that can't be decoded.
-func (r *rebuild) advance(one *row, events []function.Message) error {
-	for i := range events {
-		missing, err := r.db.advance(one, events[i:i+1])
-		switch {
-		case errors.Is(err, function.ErrDecode):
-			r.left = append(r.left, left{events[i], err})
-		case err != nil:
-			return err
-		case missing != nil:
-			r.left = append(r.left, left{events[i], fmt.Errorf("apply to order %q: it follows one that can't be decoded", one.id)})
-		}
-	}
-	return nil
+	return changed, without, nil
 }

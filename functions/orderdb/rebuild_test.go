@@ -76,6 +76,18 @@ func noneLeft(t testing.TB) func(function.Message, error) {
 	return func(m function.Message, why error) { t.Errorf("position %d was left out: %v", m.Position, why) }
 }
 
+// claim begins a rebuild.
+func claim(t *testing.T, db *DB, log function.History) (*rebuild, error) {
+	t.Helper()
+	write, err := db.bulk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = write.Close() })
+	r := &rebuild{db: db, write: write}
+	return r, r.claim(t.Context(), log)
+}
+
 // spoil has the table in use hold nonsense, which a rebuild does not look at.
 func spoil(t *testing.T, db *DB) {
 	t.Helper()
@@ -163,7 +175,7 @@ func readersFollowThePointer(t *testing.T, empty func(testing.TB) string) {
 	if o, err := reader.Get(t.Context(), "o1"); err != nil || o.Version != 1 {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	r, err := db.claim(t.Context(), log)
+	r, err := claim(t, db, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +231,7 @@ func whoMayGoOn(t *testing.T, empty func(testing.TB) string) {
 	log, want := whole(t, 10)
 	url := empty(t)
 	db, other := open(t, url), open(t, url)
-	first, err := db.claim(t.Context(), log)
+	first, err := claim(t, db, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +253,7 @@ func whoMayGoOn(t *testing.T, empty func(testing.TB) string) {
 		t.Fatal(err)
 	}
 	db.set(t, "leased = 1") // it stood still
-	second, err := other.claim(t.Context(), log)
+	second, err := claim(t, other, log)
 	if err != nil || second.position != 5 || second.generation != 2 {
 		t.Fatalf("%+v, %v", second, err)
 	}
@@ -252,7 +264,7 @@ func whoMayGoOn(t *testing.T, empty func(testing.TB) string) {
 		t.Fatal(err)
 	}
 	db.set(t, "program = 'another'")
-	third, err := db.claim(t.Context(), log)
+	third, err := claim(t, db, log)
 	if err != nil || third.position != 0 || third.generation != 3 {
 		t.Fatalf("%+v, %v", third, err)
 	}

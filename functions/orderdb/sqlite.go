@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/waybill-go/waybill/internal/migration"
 )
@@ -37,11 +38,20 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
+	writer := func(more ...string) (*sql.DB, error) {
+		write, err := sql.Open("sqlite", dsn(path, "_txlock=immediate", append(more, "busy_timeout(1)")...))
+		if err == nil {
+			write.SetMaxOpenConns(1) // each transaction begins as the file's one writer
+		}
+		return write, err
+	}
+	db.bulk = func() (*sql.DB, error) {
+		return writer("synchronous(NORMAL)", "cache_size(-65536)", "wal_autocheckpoint(16384)")
+	}
 	var err error
-	if db.write, err = sql.Open("sqlite", dsn(path, "_txlock", "immediate")); err != nil {
+	if db.write, err = writer(); err != nil {
 		return err
 	}
-	db.write.SetMaxOpenConns(1) // each transaction begins as the file's one writer
 	lock := flock.New(path + ".lock")
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -50,13 +60,36 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return err
 	}
-	if db.read, err = sql.Open("sqlite", dsn(path, "_pragma", "query_only(1)")); err != nil {
+	if db.read, err = sql.Open("sqlite", dsn(path, "", "query_only(1)")); err != nil {
 		return err
 	}
 	db.read.SetMaxOpenConns(sqliteReaders)
 	db.read.SetMaxIdleConns(sqliteReaders)
 	db.kind = sqliteKind{}
 	return nil
+}
+
+// The file has one writer at a time. SQLite itself would look for its turn ever
+// more seldom, and a writer that always has something to write leaves little
+// between two transactions: others would wait for seconds.
+const (
+	writerWait = 5 * time.Second
+	writerLook = time.Millisecond
+)
+
+func (sqliteKind) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	for began := time.Now(); ; {
+		tx, err := db.BeginTx(ctx, nil)
+		busy, ok := errors.AsType[*sqlite.Error](err)
+		if !ok || busy.Code()&0xff != sqlite3.SQLITE_BUSY || time.Since(began) > writerWait {
+			return tx, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(writerLook):
+		}
+	}
 }
 
 func (sqliteKind) now() string  { return "CAST(unixepoch('subsec') * 1000 AS INTEGER)" }
@@ -76,19 +109,19 @@ func (sqliteKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]stri
 	return names(db.QueryContext(ctx, "SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length($1)) = $1", prefix))
 }
 
-func (sqliteKind) drop(ctx context.Context, db *sql.DB, table string) error {
-	_, err := db.ExecContext(ctx, "DROP TABLE "+table)
+func (sqliteKind) drop(ctx context.Context, tx *sql.Tx, table string) error {
+	_, err := tx.ExecContext(ctx, "DROP TABLE "+table)
 	return err
 }
 
 func (sqliteKind) settle(context.Context, *sql.DB, string) error { return nil } // it plans without statistics
 
-func (sqliteKind) load(ctx context.Context, tx *sql.Tx, table string, ids []string) (map[string]*row, error) {
+func (sqliteKind) load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
 		return nil, fmt.Errorf("load orders: %w", err)
 	}
-	return scanRows(tx.QueryContext(ctx, "SELECT order_id, placed, version, body"+
+	return scanRows(from.QueryContext(ctx, "SELECT order_id, placed, version, body"+
 		" FROM (SELECT value AS asked FROM json_each($1)) CROSS JOIN "+table+" WHERE order_id = asked", string(list)))
 }
 
@@ -111,8 +144,7 @@ func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*r
 	return nil
 }
 
-func dsn(path, option, value string) string {
-	q := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}}
-	q.Add(option, value)
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+func dsn(path, option string, pragmas ...string) string {
+	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode() + "&" + option
 }
