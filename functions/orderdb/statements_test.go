@@ -19,7 +19,15 @@ func TestStatements(t *testing.T) {
 		if err := db.Apply(t.Context(), h, h); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []Filter{{}, {Customer: "c"}, {Status: "Paid"}, {Customer: "c", Status: "Paid"}} {
+		db.set(t, "closed = 1") // a hand-over that died
+		log := &stream{events: h}
+		if err := db.Apply(t.Context(), log, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Rebuild(t.Context(), log, noneLeft(t)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range filters() {
 			if _, _, err := db.List(t.Context(), f, "", 10); err != nil {
 				t.Fatal(err)
 			}
