@@ -118,8 +118,8 @@ func (r *rebuild) take(ctx context.Context, program string, anew bool) (leased i
 			}
 		}
 		r.generation, r.position, leased = building, position, 0
-		_, err = tx.ExecContext(ctx, "UPDATE orders_views SET building = $1, position = $2, program = $3, owner = $4, closed = 0, leased = "+
-			db.after(leaseTime)+" WHERE name = $5", building, position, program, r.owner, db.view)
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE orders_views SET building = $1, position = $2, program = $3, owner = $4, closed = 0,"+
+			" leased = %s WHERE name = $5", db.after(leaseTime)), building, position, program, r.owner, db.view)
 		return err
 	})
 	return leased, owner, err

@@ -102,25 +102,22 @@ func searched(t *testing.T, db *DB, f Filter, query string, args []any) {
 		t.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
-	var plan string
+	var steps []string
 	for rows.Next() {
 		var detail string
 		if err := rows.Scan(new(int), new(int), new(int), &detail); err != nil {
 			t.Fatal(err)
 		}
-		plan += detail + "\n"
+		steps = append(steps, detail)
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	var bounds []string
-	for bound, asked := range map[string]bool{"customer_id=?": f.Customer != "", "status=?": f.Status != "", "created_on>?": !f.CreatedFrom.IsZero(), "created_on<?": true} {
-		if asked {
-			bounds = append(bounds, bound)
-		}
-	}
-	for _, bound := range bounds {
-		if !strings.Contains(plan, bound) {
+	plan := strings.Join(steps, "\n")
+	for bound, asked := range map[string]bool{
+		"customer_id=?": f.Customer != "", "status=?": f.Status != "", "created_on>?": !f.CreatedFrom.IsZero(), "created_on<?": true,
+	} {
+		if asked && !strings.Contains(plan, bound) {
 			t.Errorf("%+v is not searched by %s:\n%s", f, bound, plan)
 		}
 	}

@@ -63,7 +63,7 @@ func (db *DB) inUse(ctx context.Context) (*table, error) {
 	var err error
 	// One of an old generation is left to the pool: who still reads with it
 	// could not, were it closed.
-	if t.get, err = db.read.PrepareContext(ctx, "SELECT body FROM "+t.name+" WHERE order_id = $1 AND "+isInUse(2, 3)); err != nil {
+	if t.get, err = db.read.PrepareContext(ctx, fmt.Sprintf("SELECT body FROM %s WHERE order_id = $1 AND %s", t.name, isInUse(2, 3))); err != nil {
 		return nil, failed("find table of "+db.view, err)
 	}
 	db.current.Store(t)

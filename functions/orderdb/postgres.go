@@ -127,8 +127,8 @@ func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []
 		ids[i], customers[i], statuses[i], bodies[i] = r.id, r.order.Customer, string(r.order.Status), string(body)
 		placed[i], created[i], versions[i] = int64(r.placed), r.order.CreatedOn.UnixMicro(), int64(r.order.Version) //nolint:gosec // bounded by the contract
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO "+table+" (placed, order_id, customer_id, status, created_on, version, body)"+
-		" SELECT * FROM unnest($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[])"+upsert(table),
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
+		" SELECT * FROM unnest($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[])%s", table, upsert(table)),
 		placed, ids, customers, statuses, created, versions, bodies)
 	if err != nil {
 		return failed(fmt.Sprintf("store %d orders", n), err)

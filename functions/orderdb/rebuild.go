@@ -132,7 +132,7 @@ func (r *rebuild) catchUp(ctx context.Context, log function.History, leave func(
 	}()
 	defer func() {
 		stop()
-		for range read { //nolint:revive // until the reader is gone
+		for range read { // until the reader is gone
 		}
 	}()
 	for c := range read {

@@ -126,8 +126,8 @@ func (sqliteKind) load(ctx context.Context, from querier, table string, ids []st
 }
 
 func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {
-	stmt, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" (placed, order_id, customer_id, status, created_on, version, body)"+
-		" VALUES ($1, $2, $3, $4, $5, $6, $7)"+upsert(table))
+	stmt, err := tx.PrepareContext(ctx, fmt.Sprintf("INSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)%s", table, upsert(table)))
 	if err != nil {
 		return failed("store orders", err)
 	}

@@ -34,19 +34,19 @@ func (c rebuildCommand) Run(ctx context.Context, s *session, client *Client) (er
 	if err != nil {
 		return err
 	}
-	p := &process{session: s}
-	defer func() { err = errors.Join(err, p.stop(context.WithoutCancel(ctx))) }()
-	if p.nc, err = client.NATS(ctx); err != nil {
+	store, err := client.store(ctx)
+	if err != nil {
 		return err
 	}
-	if err := p.startStore(ctx, false, true); err != nil {
-		return err
+	defer func() { err = errors.Join(err, store.Close()) }()
+	for _, r := range s.program.resources([]function.Function{f}) {
+		if err := s.open(ctx, r); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
 	}
-	if err := p.open(ctx, s.program.resources([]function.Function{f})); err != nil {
-		return err
-	}
-	h := &watched{History: function.HistoryOf(p.store, door.Stream), log: s.log, name: f.Name, began: time.Now()}
-	if h.end, err = head(ctx, p.store, door.Stream); err != nil {
+	h := &watched{History: function.HistoryOf(store, door.Stream), log: s.log, name: f.Name, began: time.Now(), said: time.Now()}
+	if h.end, err = head(ctx, store, door.Stream); err != nil {
 		return fmt.Errorf("rebuild %s: %w", f.Name, err)
 	}
 	h.bar = Progress(int64(h.end), "rebuilding "+f.Name, //nolint:gosec // a position
@@ -58,7 +58,7 @@ func (c rebuildCommand) Run(ctx context.Context, s *session, client *Client) (er
 		}
 	})
 	_ = h.bar.Finish() // it is for the eye only
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("rebuild %s: interrupted; the same command goes on where it was", f.Name)
 	}
 	if err != nil {
@@ -96,20 +96,14 @@ func (p Program) rebuildable(name string) (function.Function, *function.Projecti
 	return function.Function{}, nil, fmt.Errorf("rebuild %q: it has no read model that can be rebuilt; there are %s", name, strings.Join(can, ", "))
 }
 
-// open loads the settings of resources, and opens them until the process stops.
-func (p *process) open(ctx context.Context, resources []function.Resource) error {
-	for _, r := range resources {
-		if c := r.Config(); c != nil {
-			if err := config.Load(ctx, p.lookup, c); err != nil {
-				return err
-			}
-		}
-		if err := r.Open(ctx); err != nil {
+// open loads a resource's settings, and opens it.
+func (s *session) open(ctx context.Context, r function.Resource) error {
+	if c := r.Config(); c != nil {
+		if err := config.Load(ctx, s.lookup, c); err != nil {
 			return err
 		}
-		p.onStop(func(context.Context) error { return r.Close() })
 	}
-	return nil
+	return r.Open(ctx)
 }
 
 // head is the position of a stream's last event. The façade is not asked for it
