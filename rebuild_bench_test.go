@@ -27,7 +27,8 @@ import (
 var benchOrders = flag.Int("orders", 20_000, "how many orders BenchmarkRebuild has")
 
 // BenchmarkRebuild rebuilds the view through the façade, beside a plain replay of
-// the same stream and while readers ask, and then lists the orders:
+// the same stream and while a reader asks and a replica applies, and then lists
+// the orders:
 //
 //	go test -run '^$' -bench Rebuild -benchtime 1x . -orders 1000000
 func BenchmarkRebuild(b *testing.B) {
@@ -62,17 +63,18 @@ func benchmarkRebuild(b *testing.B, store eventstore.Backend, url string) {
 		b.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	db, reader := orderdb.New(), orderdb.New()
-	for _, one := range []*orderdb.DB{db, reader} {
+	db, reader, replica := orderdb.New(), orderdb.New(), orderdb.New()
+	for _, one := range []*orderdb.DB{db, reader, replica} {
 		functiontest.Open(b, one, "ORDERS_DB="+url)
 	}
 	for b.Loop() {
 		raw := replay(b, client)
 		began := time.Now()
-		stop, latencies := ask(b, reader)
+		asked, applied := askView(b, reader), applyNew(b, replica, function.HistoryOf(client, order.Stream))
 		err := db.Rebuild(b.Context(), function.HistoryOf(client, order.Stream), func(m function.Message, err error) { b.Errorf("%+v: %v", m, err) })
 		took := time.Since(began)
-		stop()
+		asked.stop()
+		applied.stop()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -80,11 +82,8 @@ func benchmarkRebuild(b *testing.B, store eventstore.Backend, url string) {
 		b.ReportMetric(float64(events)/took.Seconds(), "events/s")
 		b.ReportMetric(float64(events)/raw.Seconds(), "replayed/s")
 		b.ReportMetric(raw.Seconds()/took.Seconds(), "of-replay")
-		slices.Sort(*latencies)
-		for name, at := range map[string]int{"get-p50-ms": 50, "get-p99-ms": 99} {
-			b.ReportMetric((*latencies)[len(*latencies)*at/100].Seconds()*1000, name)
-		}
-		b.ReportMetric((*latencies)[len(*latencies)-1].Seconds()*1000, "get-max-ms")
+		asked.report(b, "read")
+		applied.report(b, "apply")
 	}
 	listAll(b, reader)
 }
@@ -160,30 +159,61 @@ func replay(b *testing.B, store eventstore.Store) time.Duration {
 	return time.Since(began)
 }
 
-// ask has a reader get an order and a page every 5 ms, and notes how long that
-// takes.
-func ask(b *testing.B, db *orderdb.DB) (stop func(), took *[]time.Duration) {
+// latencies are of something that is done every 5 ms until stop is called.
+type latencies struct {
+	stop func()
+	took []time.Duration
+}
+
+func every5ms(b *testing.B, do func(ctx context.Context, i int) error) *latencies {
 	ctx, cancel := context.WithCancel(b.Context())
-	took = &[]time.Duration{}
+	l := &latencies{}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			began := time.Now()
-			_, err := db.Get(ctx, orderID(i))
-			if _, _, listed := db.List(ctx, orderdb.Filter{Customer: customer(i)}, "", 50); err == nil {
-				err = listed
+			if err := do(ctx, i); err != nil && ctx.Err() == nil {
+				b.Errorf("while it was rebuilt: %v", err)
 			}
-			if err != nil && ctx.Err() == nil {
-				b.Errorf("a read failed: %v", err)
-			}
-			*took = append(*took, time.Since(began))
+			l.took = append(l.took, time.Since(began))
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Millisecond):
 			}
 		}
 	})
-	return func() { cancel(); wg.Wait() }, took
+	l.stop = func() { cancel(); wg.Wait() }
+	return l
+}
+
+func (l *latencies) report(b *testing.B, what string) {
+	slices.Sort(l.took)
+	for name, at := range map[string]int{"p50": 50, "p99": 99} {
+		b.ReportMetric(l.took[len(l.took)*at/100].Seconds()*1000, what+"-"+name+"-ms")
+	}
+	b.ReportMetric(l.took[len(l.took)-1].Seconds()*1000, what+"-max-ms")
+}
+
+// askView gets an order and a page.
+func askView(b *testing.B, db *orderdb.DB) *latencies {
+	return every5ms(b, func(ctx context.Context, i int) error {
+		_, err := db.Get(ctx, orderID(i))
+		if err == nil {
+			_, _, err = db.List(ctx, orderdb.Filter{Customer: customer(i)}, "", 50)
+		}
+		return err
+	})
+}
+
+// applyNew applies one new order as a replica does, of no stream.
+func applyNew(b *testing.B, db *orderdb.DB, log function.Log) *latencies {
+	return every5ms(b, func(ctx context.Context, i int) error {
+		id := fmt.Sprintf("new%d", i)
+		return db.Apply(ctx, log, []function.Message{{
+			Stream: order.Stream, Position: uint64(1_000_000_000 + i), Aggregate: id, Version: 1, Type: "created", Schema: 1,
+			Data: []byte(`{"order_id":"` + id + `","customer_id":"c"}`),
+		}})
+	})
 }
 
 // listAll times the first page and one from the middle of each form of a list.
