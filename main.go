@@ -42,7 +42,7 @@ func waybill() app.Program {
 			cancelorder.New(),                          // orders.cancel → cancelled
 			saga.New(money, carrier, timeouts, orders), // a timeout → overdue | rejected; unshipped ends → paymentvoided
 			accounts.New(money),                        // accounts.get, accounts.deposit
-			orderview.New(orders),                      // all events → the table orders
+			orderview.New(orders),                      // all events → the view orderview
 			orderquery.New(orders),                     // orders.get, orders.list, orders.history
 			gateway.New(),                              // HTTP, for all of them
 		},

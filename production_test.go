@@ -115,6 +115,7 @@ func TestProduction(t *testing.T) {
 		p.placeOrders("o1")
 		p.admin("ls")
 		p.admin("refill ORDERS") // which makes the durables anew
+		p.admin("rebuild orderview")
 		p.placeOrders("o2")
 		p.asksWhatOthersMayNot("o2")
 		p.nothingRefused()

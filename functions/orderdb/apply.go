@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -40,14 +42,11 @@ type gap struct {
 // function.ErrUnavailable when the database is away, the log's, the context's.
 // Nothing of the batch is applied then.
 func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Message) error {
-	if err := db.sameHistory(ctx, log); err != nil {
-		return err
-	}
 	events := map[string][]function.Message{}
 	for _, e := range batch {
 		events[e.Aggregate] = append(events[e.Aggregate], e)
 	}
-	gaps, err := db.apply(ctx, events)
+	gaps, err := db.apply(ctx, log, events)
 	if err != nil || len(gaps) == 0 {
 		return err
 	}
@@ -61,7 +60,7 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 			events[id] = append(events[id], e)
 		}
 	}
-	if gaps, err = db.apply(ctx, events); err != nil {
+	if gaps, err = db.apply(ctx, log, events); err != nil {
 		return err
 	}
 	var errs []error
@@ -71,19 +70,15 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 	return errors.Join(errs...)
 }
 
-// sameHistory looks once whether the newest order of the table is in the log, at
+// sameHistory looks whether the newest order of a generation is in the log, at
 // the place where it was: a copy of another moment, or of another event store,
 // would answer for orders that nobody placed.
-func (db *DB) sameHistory(ctx context.Context, log function.Log) error {
-	if db.known.Load() {
-		return nil
-	}
+func (db *DB) sameHistory(ctx context.Context, log function.Log, generation int64) error {
 	var id string
 	var placed uint64
-	err := db.read.QueryRowContext(ctx, "SELECT order_id, placed FROM orders ORDER BY placed DESC LIMIT 1").Scan(&id, &placed)
+	err := db.read.QueryRowContext(ctx, "SELECT order_id, placed FROM "+db.tableName(generation)+" ORDER BY placed DESC LIMIT 1").Scan(&id, &placed)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		db.known.Store(true)
 		return nil
 	case err != nil:
 		return failed("read newest order", err)
@@ -93,84 +88,112 @@ func (db *DB) sameHistory(ctx context.Context, log function.Log) error {
 			return fmt.Errorf("read newest order %q: %w", id, err)
 		}
 		if e.Position == placed {
-			db.known.Store(true)
 			return nil
 		}
 		break
 	}
-	return foreign("read newest order "+id, errors.New("it is not in the event store at that place"))
+	return db.foreign("read newest order "+id, errors.New("it is not in the event store at that place"))
 }
 
-// foreign says that the table was made of other events. It is the operator's to
-// mend, and no event's fault: they wait.
-func foreign(what string, why error) error {
-	return fmt.Errorf("%s: %w: the read model was made from another event store, or from another moment of this one:"+
-		" set ORDERS_DB to the one that belongs to it, or to an empty one: %w", what, function.ErrUnavailable, why)
+// errForeign says that the table was made of other events.
+var errForeign = errors.New("the read model was made from another event store, or from another moment of this one")
+
+// foreign is the operator's to mend, and no event's fault: they wait.
+func (db *DB) foreign(what string, why error) error {
+	return fmt.Errorf("%s: %w: %w: set %s to the one that belongs to it, or have it made anew (rebuild %s): %w",
+		what, function.ErrUnavailable, errForeign, db.variable, db.view, why)
 }
 
-// takenTries is how often a batch is applied before it is believed that a
-// position is another order's: where two processes store the same new order at
-// one moment, PostgreSQL may say so too. The second time the order is there.
-const takenTries = 3
+const (
+	// takenTries is how often a batch is applied before it is believed that a
+	// position is another order's: where two processes store the same new order
+	// at one moment, PostgreSQL may say so too. The second time the order is
+	// there.
+	takenTries = 3
+	// closedLook is how long to wait while another generation takes over.
+	closedLook = 5 * time.Millisecond
+)
 
 // apply stores all of the events, or tells the gaps and stores nothing.
-func (db *DB) apply(ctx context.Context, events map[string][]function.Message) (gaps map[string]gap, err error) {
-	for range takenTries {
-		if gaps, err = db.try(ctx, events); !isTaken(err) {
-			break
+func (db *DB) apply(ctx context.Context, log function.Log, events map[string][]function.Message) (map[string]gap, error) {
+	for taken := 1; ; {
+		gaps, generation, err := db.try(ctx, events)
+		switch {
+		case errors.Is(err, errUnknown):
+			if err := db.sameHistory(ctx, log, generation); err != nil {
+				return nil, err
+			}
+			db.known.Store(generation)
+		case errors.Is(err, errClosed):
+			select {
+			case <-ctx.Done():
+				return nil, failed("apply events", ctx.Err())
+			case <-time.After(closedLook):
+			}
+		case isTaken(err) && taken < takenTries:
+			taken++
+		default:
+			return gaps, err
 		}
 	}
-	return gaps, err
 }
 
-func (db *DB) try(ctx context.Context, events map[string][]function.Message) (map[string]gap, error) {
-	tx, err := db.write.BeginTx(ctx, nil)
+// errUnknown says that nobody looked yet whether the table is of these events.
+var errUnknown = errors.New("the table is unknown")
+
+func (db *DB) try(ctx context.Context, events map[string][]function.Message) (gaps map[string]gap, generation int64, err error) {
+	tx, err := db.kind.begin(ctx, db.write)
 	if err != nil {
-		return nil, failed("apply events", err)
+		return nil, 0, failed("apply events", err)
 	}
-	defer func() { _ = tx.Rollback() }()    // after Commit it does nothing
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if generation, err = db.openPointer(ctx, tx); err != nil {
+		return nil, 0, err
+	}
+	if generation != db.known.Load() {
+		return nil, generation, errUnknown
+	}
 	ids := slices.Sorted(maps.Keys(events)) // in the order in which others lock rows too
-	rows, err := db.kind.load(ctx, tx, ids)
+	rows, err := db.kind.load(ctx, tx, db.tableName(generation), ids)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	gaps := map[string]gap{}
+	gaps = map[string]gap{}
 	var changed []*row
 	for _, id := range ids {
 		r, ok := rows[id]
 		if !ok {
-			r = &row{}
+			r = &row{id: id}
 		}
-		missing, err := r.advance(events[id])
+		missing, err := db.advance(r, events[id])
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if missing != nil {
 			gaps[id] = *missing
 		} else if r.order.Version > r.stored {
-			r.id = id
 			changed = append(changed, r)
 		}
 	}
 	if len(gaps) > 0 {
-		return gaps, nil
+		return gaps, 0, nil
 	}
-	if err := db.kind.store(ctx, tx, changed); err != nil {
-		return nil, err
+	if err := db.kind.store(ctx, tx, db.tableName(generation), changed); err != nil {
+		return nil, 0, db.notStored(err)
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, failed("apply events", err)
+		return nil, 0, failed("apply events", err)
 	}
-	return nil, nil
+	return nil, 0, nil
 }
 
 // advance applies an order's events, each on the version before it.
-func (r *row) advance(events []function.Message) (*gap, error) {
+func (db *DB) advance(r *row, events []function.Message) (*gap, error) {
 	slices.SortFunc(events, func(a, b function.Message) int { return cmp.Compare(a.Version, b.Version) })
 	for _, e := range events {
 		next := r.order.Version + 1
 		if e.Version == 1 && r.stored > 0 && r.placed != e.Position {
-			return nil, foreign("apply to order "+e.Aggregate, fmt.Errorf("it was placed at position %d, and is at %d", r.placed, e.Position))
+			return nil, db.foreign("apply to order "+e.Aggregate, fmt.Errorf("it was placed at position %d, and is at %d", r.placed, e.Position))
 		}
 		if e.Version < next {
 			continue
@@ -214,8 +237,12 @@ func scanRows(found *sql.Rows, err error) (map[string]*row, error) {
 	return rows, nil
 }
 
-const onConflict = " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body" +
-	" WHERE excluded.version > orders.version"
+// upsert ends the statement that stores orders. What the lists are sorted by
+// never changes.
+func upsert(table string) string {
+	return " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, version = excluded.version, body = excluded.body" +
+		" WHERE excluded.version > " + table + ".version"
+}
 
 // isTaken tells whether a row could not be stored because another order has its
 // position.
@@ -224,15 +251,15 @@ func isTaken(err error) bool {
 		return e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.ConstraintName == "orders_placed"
+	return ok && strings.HasSuffix(e.ConstraintName, placedKey)
 }
 
-// notStored is the error of a row, or of many.
-func notStored(what string, err error) error {
+// notStored is the error of orders.
+func (db *DB) notStored(err error) error {
 	if isTaken(err) {
-		return foreign("store "+what, err)
+		return db.foreign("store orders", err)
 	}
-	return failed("store "+what, err)
+	return err
 }
 
 // failed says that the database can't be used now: what needed it waits, and

@@ -12,7 +12,7 @@ import (
 )
 
 // many makes the created events of n orders, of n/100 customers.
-func many(b *testing.B, prefix string, n int) history {
+func many(b testing.TB, prefix string, n int) history {
 	b.Helper()
 	h := make(history, n)
 	for i := range h {

@@ -1,5 +1,3 @@
-// Package orderdb is the read model of orders: a table that orderview keeps
-// and orderquery reads. It can be made anew from the events at any time.
 package orderdb
 
 import (
@@ -7,59 +5,121 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
+	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// DB is the read model. Several processes may have the same one open.
+// DB is a view of all orders in a database. Several processes may have the same
+// one open.
 type DB struct {
-	settings struct {
-		URL string `env:"ORDERS_DB, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the read model of orders is, sqlite:PATH or postgres://..."`
-	}
+	view     string
+	variable string
+	settings any // a pointer to a struct with the one field URL
+
 	write, read *sql.DB
+	kind        kind
+	// bulk opens a connection for what can be done again: it does not wait for
+	// the disk. What waits for it, later and on another connection, has this on
+	// disk too.
+	bulk func() (*sql.DB, error)
 
-	kind kind
-	get  *sql.Stmt // on the readers
+	refreshing sync.Mutex            // so that one at a time prepares statements
+	current    atomic.Pointer[table] // that readers used last
 
-	known atomic.Bool // the events are those that the table was made of
+	known atomic.Int64 // the generation that was made of the events at hand
 
 	tracer pgx.QueryTracer // told of every statement to Postgres, in tests
 }
 
 // kind is what differs between the databases.
 type kind interface {
+	// begin begins a transaction that writes.
+	begin(ctx context.Context, db *sql.DB) (*sql.Tx, error)
+	// create makes a table and its indexes.
+	create(ctx context.Context, tx *sql.Tx, table string) error
+	// tables are the names of the tables that begin so.
+	tables(ctx context.Context, db *sql.DB, prefix string) ([]string, error)
+	// drop drops a table, when nobody uses it any more.
+	drop(ctx context.Context, tx *sql.Tx, table string) error
+	// settle has the database learn what a new table is like.
+	settle(ctx context.Context, db *sql.DB, table string) error
 	// load reads those of the orders that are there.
-	load(ctx context.Context, tx *sql.Tx, ids []string) (map[string]*row, error)
+	load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error)
 	// store stores orders. An order is the fold of its first events, so the
 	// longer fold is the right one, whoever stores it last.
-	store(ctx context.Context, tx *sql.Tx, rows []*row) error
+	store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error
+	// by follows a table's name where an index is to be used, for a database that
+	// would choose another.
+	by(index string) string
+	// now is the database's clock, in SQL: milliseconds since 1970.
+	now() string
+	// lock ends a SELECT of a row that the transaction goes on to change.
+	lock() string
 }
 
-// New makes a read model; Open opens it.
-func New() *DB { return &DB{} }
+// querier is a transaction, or a pool of connections.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// The view that the program has, and where it is.
+const (
+	View     = "orderview"
+	Variable = "ORDERS_DB"
+)
+
+// New makes the read model that the program has; Open opens it.
+func New() *DB { return NewView(View, Variable) }
+
+// NewView makes a read model beside others; Open opens it. Its name matches
+// [a-z][a-z0-9]{0,31}, and is that of the function which keeps it. The setting
+// says where its database is; views may share one.
+func NewView(name, setting string) *DB {
+	tag := fmt.Sprintf(`env:"%s, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the read model of orders is, sqlite:PATH or postgres://..."`, setting)
+	settings := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "URL", Type: reflect.TypeFor[string](), Tag: reflect.StructTag(tag)}}))
+	return &DB{view: name, variable: setting, settings: settings.Interface()}
+}
+
+// View is the view's name.
+func (db *DB) View() string { return db.view }
 
 // Config implements function.Resource: it points to the settings.
-func (db *DB) Config() any { return &db.settings }
+func (db *DB) Config() any { return db.settings }
+
+func (db *DB) url() *string {
+	return reflect.ValueOf(db.settings).Elem().Field(0).Addr().Interface().(*string) //nolint:forcetypeassert // New made it
+}
+
+var viewGrammar = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
 
 // Open opens the database, and makes what is not there.
 func (db *DB) Open(ctx context.Context) error {
-	scheme, path, _ := strings.Cut(db.settings.URL, ":")
+	if !viewGrammar.MatchString(db.view) {
+		return fmt.Errorf("open read model %q: its name does not match %s", db.view, viewGrammar)
+	}
+	scheme, path, _ := strings.Cut(*db.url(), ":")
 	var err error
 	switch {
 	case scheme == "sqlite" && path != "" && path != ":memory:":
 		err = db.openSQLite(ctx, path)
 	case scheme == "postgres" || scheme == "postgresql":
-		err = db.openPostgres(ctx, db.settings.URL)
+		err = db.openPostgres(ctx, *db.url())
 	default:
-		return fmt.Errorf("open read model: ORDERS_DB=%q: it must be postgres://... or sqlite:PATH", redacted(db.settings.URL))
+		return fmt.Errorf("open read model: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url()))
 	}
 	if err == nil {
-		db.get, err = db.read.PrepareContext(ctx, "SELECT body FROM orders WHERE order_id = $1")
+		err = db.makeView(ctx)
+	}
+	if err == nil {
+		_, err = db.inUse(ctx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("open read model: ORDERS_DB=%q: %w", redacted(db.settings.URL), err), db.Close())
+		return errors.Join(fmt.Errorf("open read model: %s=%q: %w", db.variable, redacted(*db.url()), err), db.Close())
 	}
 	return nil
 }

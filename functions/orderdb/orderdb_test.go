@@ -35,7 +35,7 @@ func each(t *testing.T, test func(t *testing.T, empty func(testing.TB) string)) 
 func open(t testing.TB, url string) *DB {
 	t.Helper()
 	db := New()
-	db.settings.URL = url
+	*db.url() = url
 	if err := db.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func severalProcessesShareTheWork(t *testing.T, empty func(testing.TB) string) {
 	for i := range dbs { // they migrate together as well
 		wg.Go(func() {
 			dbs[i] = New()
-			dbs[i].settings.URL = url
+			*dbs[i].url() = url
 			if err := dbs[i].Open(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -267,7 +267,7 @@ func TestACrashLeavesWholeBatches(t *testing.T) {
 	defer func() { _ = tx.Rollback() }()
 	for id := range want {
 		o := order.Order{ID: id, Version: 99, Reason: strings.Repeat("x", 5000)}
-		if err := db.kind.store(t.Context(), tx, []*row{{id: id, order: o, stored: 1}}); err != nil {
+		if err := db.kind.store(t.Context(), tx, "orderview_1", []*row{{id: id, order: o, stored: 1}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -349,7 +349,7 @@ func TestReadersCantWrite(t *testing.T) { each(t, readersCantWrite) }
 
 func readersCantWrite(t *testing.T, empty func(testing.TB) string) {
 	db := open(t, empty(t))
-	if _, err := db.read.ExecContext(t.Context(), "DELETE FROM orders"); err == nil {
+	if _, err := db.read.ExecContext(t.Context(), "DELETE FROM orderview_1"); err == nil {
 		t.Fatal("a reader wrote")
 	}
 }
@@ -361,7 +361,7 @@ func TestANewerReleasesFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := New()
-	again.settings.URL = url
+	*again.url() = url
 	if err := again.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "99") {
 		t.Fatal(err)
 	}
@@ -385,13 +385,13 @@ func aFailedBatchLeavesNothing(t *testing.T, empty func(testing.TB) string) {
 func TestBadSettingIsNamed(t *testing.T) {
 	for _, url := range []string{"postgres://u:secret@h:port/d", "mysql://u:secret@h/d", "host=h password=secret", "sqlite:", "sqlite::memory:", "orders.db", ""} {
 		db := New()
-		db.settings.URL = url
+		*db.url() = url
 		err := db.Open(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "ORDERS_DB") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
-	for _, bad := range []string{"x y", "-1", "0", "zzzzzzzzzzzzzzzzzzzz", "+1", "1.5", "é"} {
+	for _, bad := range []string{"x y", "-1", "0", "zzzzzzzzzzzzzzzzzzzz", "+1", "1,5", "1.0", "1.-1", "1.5.5", "+1.5", "01.5", "1.", ".1", "é"} {
 		if _, err := ParseCursor(bad); err == nil {
 			t.Errorf("cursor %q was taken", bad)
 		}

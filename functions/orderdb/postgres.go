@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,9 @@ import (
 
 //go:embed postgres/migrations/*.sql
 var postgresTables embed.FS
+
+//go:embed postgres/table.sql
+var postgresTable string
 
 const (
 	postgresWriters, postgresReaders = 2, 8
@@ -47,6 +51,11 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	reads := cfg.Copy()
 	reads.RuntimeParams["default_transaction_read_only"] = "on"
 	db.read = stdlib.OpenDB(*reads)
+	db.bulk = func() (*sql.DB, error) {
+		bulk := cfg.Copy()
+		bulk.RuntimeParams["synchronous_commit"] = "off"
+		return stdlib.OpenDB(*bulk), nil
+	}
 	for pool, n := range map[*sql.DB]int{db.write: postgresWriters, db.read: postgresReaders} {
 		pool.SetMaxOpenConns(n)
 		pool.SetMaxIdleConns(n)
@@ -57,27 +66,72 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", postgresPatience)
 }
 
-func (postgresKind) load(ctx context.Context, tx *sql.Tx, ids []string) (map[string]*row, error) {
-	return scanRows(tx.QueryContext(ctx, "SELECT order_id, placed, version, body FROM orders WHERE order_id = ANY($1)", ids))
+func (postgresKind) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	return db.BeginTx(ctx, nil)
 }
 
-func (postgresKind) store(ctx context.Context, tx *sql.Tx, rows []*row) error {
+func (postgresKind) now() string {
+	return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+}
+func (postgresKind) lock() string { return " FOR UPDATE" }
+
+func (postgresKind) by(string) string { return "" } // it has statistics
+
+// placedKey ends the names of the constraints that hold a position to one order.
+const placedKey = "_placed"
+
+func (postgresKind) create(ctx context.Context, tx *sql.Tx, table string) error {
+	for statement := range strings.SplitSeq(strings.ReplaceAll(postgresTable, "{table}", table), ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (postgresKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]string, error) {
+	return names(db.QueryContext(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND substr(tablename, 1, length($1)) = $1", prefix))
+}
+
+// drop waits for queries of the table, and others wait behind it: not for long.
+func (postgresKind) drop(ctx context.Context, tx *sql.Tx, table string) error {
+	if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "DROP TABLE "+table)
+	return err
+}
+
+// settle: without statistics a query of many rows may be planned as one of few.
+func (postgresKind) settle(ctx context.Context, db *sql.DB, table string) error {
+	_, err := db.ExecContext(ctx, "ANALYZE "+table)
+	return err
+}
+
+func (postgresKind) load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error) {
+	return scanRows(from.QueryContext(ctx, "SELECT order_id, placed, version, body FROM "+table+" WHERE order_id = ANY($1)", ids))
+}
+
+func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {
 	n := len(rows)
 	ids, customers, statuses, bodies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	placed, versions := make([]int64, n), make([]int64, n)
+	placed, created, versions := make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, r := range rows {
 		body, err := json.Marshal(r.order)
 		if err != nil {
 			return fmt.Errorf("store order %q: %w", r.id, err)
 		}
 		ids[i], customers[i], statuses[i], bodies[i] = r.id, r.order.Customer, string(r.order.Status), string(body)
-		placed[i], versions[i] = int64(r.placed), int64(r.order.Version) //nolint:gosec // bounded by the contract
+		placed[i], created[i], versions[i] = int64(r.placed), r.order.CreatedOn.UnixMicro(), int64(r.order.Version) //nolint:gosec // bounded by the contract
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO orders (order_id, customer_id, status, placed, version, body)"+
-		" SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::TEXT[])"+onConflict,
-		ids, customers, statuses, placed, versions, bodies)
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
+		" SELECT * FROM unnest($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[])%s", table, upsert(table)),
+		placed, ids, customers, statuses, created, versions, bodies)
 	if err != nil {
-		return notStored(fmt.Sprintf("%d orders", n), err)
+		return failed(fmt.Sprintf("store %d orders", n), err)
 	}
 	return nil
 }

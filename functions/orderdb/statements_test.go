@@ -11,7 +11,7 @@ func TestStatements(t *testing.T) {
 	h, _ := orders(t, 3)
 	pgtest.Statements(t, func(r *pgtest.Recorder) {
 		db := New()
-		db.settings.URL, db.tracer = pgtest.Database(t), r
+		*db.url(), db.tracer = pgtest.Database(t), r
 		if err := db.Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -19,7 +19,15 @@ func TestStatements(t *testing.T) {
 		if err := db.Apply(t.Context(), h, h); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []Filter{{}, {Customer: "c"}, {Status: "Paid"}, {Customer: "c", Status: "Paid"}} {
+		db.set(t, "closed = 1") // a hand-over that died
+		log := &stream{events: h}
+		if err := db.Apply(t.Context(), log, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Rebuild(t.Context(), log, noneLeft(t)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range filters() {
 			if _, _, err := db.List(t.Context(), f, "", 10); err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,6 @@
 // Package orderquery answers questions about orders.
 //
-//	orders.get, orders.list → orderquery → the table orders
+//	orders.get, orders.list → orderquery → the view of orders
 //	orders.history          → orderquery → the event store
 package orderquery
 
@@ -92,6 +92,10 @@ func (q query) get(ctx context.Context, r GetRequest) (order.Order, error) {
 type ListRequest struct {
 	Customer string       `json:"customer_id"`
 	Status   order.Status `json:"status"`
+	// CreatedFrom is the first moment of their created_on, and CreatedBefore the
+	// first that is too late, in RFC 3339; either may be left out.
+	CreatedFrom   time.Time `json:"created_from,omitzero"`
+	CreatedBefore time.Time `json:"created_before,omitzero"`
 	// Limit is 1 to 500, 50 if left out. A page of large orders is shorter.
 	Limit *int `json:"limit"`
 	// Cursor is what the page before answered.
@@ -117,6 +121,9 @@ func (r *ListRequest) Check() error {
 	if r.Status != "" && !slices.Contains(order.Statuses, r.Status) {
 		return function.Invalid("status", "is %.40q; allowed are %v", string(r.Status), order.Statuses)
 	}
+	if !r.CreatedFrom.IsZero() && !r.CreatedBefore.IsZero() && !r.CreatedFrom.Before(r.CreatedBefore) {
+		return function.Invalid("created_before", "is %s, which is not after created_from", r.CreatedBefore.Format(time.RFC3339Nano))
+	}
 	if *r.Limit < 1 || *r.Limit > maxLimit {
 		return function.Invalid("limit", "is %d; allowed are 1 to %d", *r.Limit, maxLimit)
 	}
@@ -133,7 +140,8 @@ type List struct {
 }
 
 func (q query) list(ctx context.Context, r ListRequest) (List, error) {
-	orders, cursor, err := q.db.List(ctx, orderdb.Filter{Customer: r.Customer, Status: r.Status}, r.Cursor, *r.Limit)
+	filter := orderdb.Filter{Customer: r.Customer, Status: r.Status, CreatedFrom: r.CreatedFrom, CreatedBefore: r.CreatedBefore}
+	orders, cursor, err := q.db.List(ctx, filter, r.Cursor, *r.Limit)
 	return List{Orders: orders, Cursor: cursor}, err
 }
 

@@ -34,12 +34,12 @@ func (h events) ReadAggregate(_ context.Context, id string, from uint64) iter.Se
 	}
 }
 
-// placed are the created events of n orders.
+// placed are the created events of n orders, one a second from 1970 on.
 func placed(t *testing.T, n int) events {
 	t.Helper()
 	var h events
 	for i := range n {
-		c, err := order.Place(fmt.Sprintf("o%d", i), fmt.Sprintf("c%d", i%2), "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: 1, Quantity: 1}}, time.Now())
+		c, err := order.Place(fmt.Sprintf("o%d", i), fmt.Sprintf("c%d", i%2), "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: 1, Quantity: 1}}, time.Unix(int64(i), 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,6 +132,7 @@ func TestList(t *testing.T) {
 	if err := q.db.Apply(t.Context(), events{}, events{paid(4), paid(5)}); err != nil {
 		t.Fatal(err)
 	}
+	o3 := orderdb.Cursor{Created: 3_000_000, Placed: 4}.String()
 	for name, c := range map[string]struct {
 		body  string
 		want  string // the first and the last
@@ -146,8 +147,13 @@ func TestList(t *testing.T) {
 		"of a status":          {`{"status":"Paid"}`, "o5 o4", 2, false},
 		"of both":              {`{"status":"Paid","customer_id":"c0"}`, "o4 o4", 1, false},
 		"of nobody":            {`{"customer_id":"nobody"}`, "", 0, false},
-		"from a cursor on":     {`{"limit":2,"cursor":"4"}`, "o2 o1", 2, true},
-		"from a cursor to end": {`{"limit":3,"cursor":"4"}`, "o2 o0", 3, false},
+		"from a cursor on":     {`{"limit":2,"cursor":"` + o3 + `"}`, "o2 o1", 2, true},
+		"from a cursor to end": {`{"limit":3,"cursor":"` + o3 + `"}`, "o2 o0", 3, false},
+		"from a time on":       {`{"created_from":"1970-01-01T00:00:58Z"}`, "o59 o58", 2, false},
+		"a moment later":       {`{"created_from":"1970-01-01T00:00:58.000000001Z"}`, "o59 o59", 1, false},
+		"before a time":        {`{"created_before":"1970-01-01T01:00:02+01:00"}`, "o1 o0", 2, false},
+		"between, of all":      {`{"created_from":"1970-01-01T00:00:03Z","created_before":"1970-01-01T00:00:10Z","status":"Paid","customer_id":"c1"}`, "o5 o5", 1, false},
+		"and from a cursor on": {`{"created_from":"1970-01-01T00:00:01Z","created_before":"1970-01-01T00:00:10Z","cursor":"` + o3 + `"}`, "o2 o1", 2, false},
 	} {
 		var list List
 		err := json.Unmarshal(functiontest.Given(t, New(q.db)).WhenAsked("orders.list", c.body).ThenNothing().Reply, &list)
@@ -227,6 +233,8 @@ func TestMalformed(t *testing.T) {
 		{"orders.list", `null x`, "body"}, {"orders.list", `{"limit":0}`, "limit"}, {"orders.list", `{"limit":501}`, "limit"}, {"orders.list", `{"limit":-1}`, "limit"},
 		{"orders.list", `{"limit":2.5}`, "limit"}, {"orders.list", `{"limit":"5"}`, "limit"}, {"orders.list", `{"limit":99999999999999999999}`, "limit"},
 		{"orders.list", `{"status":"paid"}`, "status"}, {"orders.list", `{"status":1}`, "status"}, {"orders.list", `{"status":"Paid' OR 1=1"}`, "status"},
+		{"orders.list", `{"created_from":"yesterday"}`, "created_from"}, {"orders.list", `{"created_before":1}`, "created_before"},
+		{"orders.list", `{"created_from":"2026-01-02T00:00:00Z","created_before":"2026-01-02T00:00:00Z"}`, "created_before"},
 		{"orders.list", `{"customer_id":"*"}`, "customer_id"}, {"orders.list", `{"customer_id":{}}`, "customer_id"},
 		{"orders.list", `{"cursor":"-1"}`, "cursor"}, {"orders.list", `{"cursor":"\u0000"}`, "cursor"}, {"orders.list", `{"cursor":5}`, "cursor"},
 		{"orders.list", `{"cursor":"` + strings.Repeat("z", 10_000) + `"}`, "cursor"}, {"orders.list", `{"order_id":"a"}`, "order_id"},

@@ -1,6 +1,6 @@
 // Package orderview keeps the read model of orders.
 //
-//	all events of ORDERS → orderview → the table orders
+//	all events of ORDERS → orderview → the view of orders
 package orderview
 
 import (
@@ -9,12 +9,12 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// New declares the function; db is the read model.
+// New declares the function; db is the read model, and gives it its name.
 func New(db *orderdb.DB) function.Function {
 	return function.Function{
-		Name:        "orderview",
+		Name:        db.View(),
 		Description: "Keeps the read model of orders.",
-		Doors:       []function.Door{function.Project(order.Stream, db.Apply)},
+		Doors:       []function.Door{function.Project(order.Stream, db.Apply).RebuiltBy(db.Rebuild)},
 		Needs:       function.Needs(db),
 	}
 }

@@ -26,6 +26,7 @@ type fleet struct {
 	stores    []*process
 	functions []*process
 	natsURL   string
+	env       []string // of what uses all of that
 
 	mu      sync.Mutex
 	rand    *rand.Rand
@@ -68,6 +69,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		"DATA_DIR=" + filepath.Join(dir, "data"), fmt.Sprintf("FEED_REPLICAS=%d", t.servers), "LOG_LEVEL=info",
 		fmt.Sprintf("PAYMENT_CREDIT=%d", credit), "SHIPPING_FAIL_FOR=" + nobodyGoes,
 	}
+	f.env = append(inherited(), common...)
 	for i := range t.stores {
 		address, err := freeAddress()
 		if err != nil {

@@ -248,6 +248,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 		s := &saboteur{f: f, js: js, pg: pg, rand: rand.New(rand.NewPCG(c.Seed, 2))} //nolint:gosec // no secret
 		s.run(loading)
 	})
+	harm.Go(func() { f.rebuilds(loading, rand.New(rand.NewPCG(c.Seed, 3))) }) //nolint:gosec // no secret
 	for loading.Err() == nil && f.err() == nil {
 		sleep(loading, 100*time.Millisecond)
 	}

@@ -51,7 +51,7 @@ type Program struct {
 	// Functions are all that the program has, in the order of its work.
 	Functions []function.Function
 	// Commands are the program's own, beside up, run, ls, trace, deadletters,
-	// refill, forget, provision, nkeys, export, import and manifests.
+	// refill, forget, rebuild, provision, nkeys, export, import and manifests.
 	Commands []Command
 }
 

@@ -27,6 +27,8 @@ type commands struct {
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
 	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
 
+	Rebuild rebuildCommand `cmd:"" help:"Make a function's read model anew, beside the one that is in use."`
+
 	Provision provisionCommand `cmd:"" help:"Make what functions need in JetStream, so that they need no right to."`
 	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`
 	Export    exportCommand    `cmd:"" help:"Write all events of a stream to a file: a backup, or what import takes."`

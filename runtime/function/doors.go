@@ -111,6 +111,15 @@ type Projection struct {
 	Stream string
 	// Apply handles a batch: events in the order of their positions.
 	Apply func(ctx context.Context, log Log, batch []Message) error
+	// Rebuild is nil where the read model can't be made anew beside itself.
+	Rebuild Rebuild
+}
+
+// RebuiltBy says how the read model is made anew, which the command rebuild
+// then does.
+func (d *Projection) RebuiltBy(rebuild Rebuild) *Projection {
+	d.Rebuild = rebuild
+	return d
 }
 
 // Subject is STREAM.>.
@@ -121,7 +130,7 @@ func (d *Projection) door()           {}
 // acknowledged when apply returns nil. Events may come again, and those of one
 // aggregate may have gaps when several processes share the work: apply skips
 // the versions it has, and reads those it misses from the log.
-func Project(stream string, apply func(ctx context.Context, log Log, batch []Message) error) Door {
+func Project(stream string, apply func(ctx context.Context, log Log, batch []Message) error) *Projection {
 	return &Projection{Stream: stream, Apply: apply}
 }
 
