@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,7 +74,7 @@ func (o *observer) Observe(t host.Taken) host.Observation {
 func (o *observer) begin(t host.Taken) trace.Span {
 	name, kind := t.Door, trace.SpanKindServer
 	if t.Stream != "" {
-		name, kind = "process "+t.Subject, trace.SpanKindConsumer
+		name, kind = "process "+clip(t.Subject), trace.SpanKindConsumer
 	}
 	parent := propagator.Extract(context.Background(), headers(t.Header))
 	_, span := o.tracer.Start(parent, name, trace.WithTimestamp(t.At), trace.WithSpanKind(kind))
@@ -84,7 +85,7 @@ func (o *observer) begin(t host.Taken) trace.Span {
 }
 
 func describeMessage(span trace.Span, t host.Taken) {
-	span.SetAttributes(system, semconv.MessagingDestinationName(t.Subject), semconv.MessagingMessageBodySize(t.Size), keyFunction.String(t.Function))
+	span.SetAttributes(system, semconv.MessagingDestinationName(clip(t.Subject)), semconv.MessagingMessageBodySize(t.Size), keyFunction.String(t.Function))
 	if id := t.Header.Get(nats.MsgIdHdr); id != "" {
 		span.SetAttributes(semconv.MessagingMessageID(clip(id)))
 	}
@@ -219,10 +220,11 @@ func fail(span trace.Span, kind string, err error) {
 	span.SetStatus(codes.Error, clip(err.Error()))
 }
 
-// clip bounds a text that comes from outside.
+// clip bounds a text that comes from outside, and keeps out of it what a
+// collector would refuse all else for.
 func clip(s string) string {
 	if len(s) > maxContext {
-		return s[:maxContext]
+		s = s[:maxContext]
 	}
-	return s
+	return strings.ToValidUTF8(s, "")
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/codes"
@@ -203,6 +204,24 @@ func TestEvents(t *testing.T) {
 	}
 	if three.Parent().IsValid() || three.SpanContext().TraceID() == one.SpanContext().TraceID() {
 		t.Errorf("given back %+v", three)
+	}
+}
+
+// TestSpansAreText: one that is not has a collector refuse all that come with it.
+func TestSpansAreText(t *testing.T) {
+	tel, spans := recorded()
+	taken := event(outside, 1)
+	taken.Header.Set(nats.MsgIdHdr, "\xff")
+	taken.Header.Set("ce-subject", "o\xff")
+	for _, text := range []string{strings.Repeat("x", maxContext-1) + "é", "bad byte \xff"} {
+		n := tel.Observer().Observe(taken)
+		n.Settle("failed", time.Millisecond, errors.New(text))
+		n.End()
+	}
+	for _, s := range spans.Ended() {
+		if said := fmt.Sprint(s.Name(), s.Status().Description, s.Attributes()); !utf8.ValidString(said) {
+			t.Errorf("%q", said)
+		}
 	}
 }
 
