@@ -12,6 +12,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -112,13 +116,24 @@ func ID(name, stream string, sequence uint64) string {
 // in its stream, at Sequence.
 func (l Letter) encode() ([]byte, error) {
 	l.Error = clip(l.Error, maxErrorText)
-	if !json.Valid(l.Data) {
+	if !json.Valid(l.Data) || !utf8.Valid(l.Data) {
 		l.Raw, l.Data = l.Data, nil
 	}
-	data, err := json.Marshal(l)
+	data, err := marshal(l)
 	if err == nil && len(data) > maxLetter {
-		l.Data, l.Raw, l.Header = nil, nil, nil
-		data, err = json.Marshal(l)
+		l.Data, l.Raw = nil, nil
+		data, err = marshal(l)
+	}
+	if err == nil && len(data) > maxLetter {
+		l.Header = nil
+		data, err = marshal(l)
 	}
 	return data, err
+}
+
+// marshal writes a body as it came but for the space between its parts, whatever
+// JSON it is, and so no longer. What else is no text, like a header, is mended
+// rather than refused: burying must not fail.
+func marshal(v any) ([]byte, error) {
+	return jsonv2.Marshal(v, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true))
 }

@@ -30,9 +30,9 @@ func TestBury(t *testing.T) {
 		"no JSON":                                {deadletter.Letter{Data: []byte("\xff{"), Header: header}, nil, []byte("\xff{"), true},
 		"a long error":                           {deadletter.Letter{Data: text(10), Header: header, Error: strings.Repeat("ü", 1<<20)}, text(10), nil, true},
 		"large":                                  {deadletter.Letter{Data: text(400 << 10), Header: header}, text(400 << 10), nil, true},
-		"the largest":                            {deadletter.Letter{Data: text(eventstore.MaxEventBytes), Header: header}, nil, nil, false},
-		"too large":                              {deadletter.Letter{Data: text(1 << 20), Header: header}, nil, nil, false},
-		"large and no JSON":                      {deadletter.Letter{Data: []byte(strings.Repeat("\x00", 500<<10)), Header: header}, nil, nil, false},
+		"the largest":                            {deadletter.Letter{Data: text(eventstore.MaxEventBytes), Header: header}, nil, nil, true},
+		"too large":                              {deadletter.Letter{Data: text(1 << 20), Header: header}, nil, nil, true},
+		"large and no JSON":                      {deadletter.Letter{Data: []byte(strings.Repeat("\x00", 500<<10)), Header: header}, nil, nil, true},
 		"a large header":                         {deadletter.Letter{Data: text(10), Header: map[string][]string{"x": {strings.Repeat("\x01", 600<<10)}}}, nil, nil, false},
 		"a header that grows when it is written": {deadletter.Letter{Data: text(10), Header: map[string][]string{"x": {strings.Repeat("\x01", 100<<10)}}}, nil, nil, false},
 	} {
@@ -83,5 +83,34 @@ func TestFind(t *testing.T) {
 	}
 	if _, found, err := deadletter.Find(t.Context(), store, id); found || !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Errorf("of a store that is closed: %v, %v", found, err)
+	}
+}
+
+// TestABodyIsKeptAsItCame: nothing of it is written in another way, which could
+// make it too long to keep.
+func TestABodyIsKeptAsItCame(t *testing.T) {
+	s := memory.New()
+	defer func() { _ = s.Close() }()
+	header := map[string][]string{"ce-id": {"e1\xff"}}
+	for i, c := range []struct {
+		data string
+		kept bool
+	}{
+		{`{"a":"x<y","a":1.50,"b":"\u00e9 é"}`, true},
+		{"{\"a\": \"\xff\"}", true},
+		{`{"note":"` + strings.Repeat("<", 400_000) + `"}`, true},
+		{`{"note":"` + strings.Repeat("x", eventstore.MaxEventBytes) + `"}`, false},
+	} {
+		l := deadletter.Letter{Function: "f", Reason: deadletter.ReasonRejected, Stream: "ORDERS", Subject: "ORDERS.created", Sequence: uint64(i) + 1, Data: json.RawMessage(c.data), Header: header}
+		if err := deadletter.Bury(t.Context(), s, l); err != nil {
+			t.Fatal(err)
+		}
+		got, found, err := deadletter.Find(t.Context(), s, l.ID())
+		if err != nil || !found {
+			t.Fatal(found, err)
+		}
+		if kept := string(got.Letter.Data)+string(got.Letter.Raw) == c.data; kept != c.kept || len(got.Letter.Header) != 1 {
+			t.Errorf("%.50q is kept as %.50q, with %v", c.data, got.Letter.Data, got.Letter.Header)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
 	"github.com/google/uuid"
 
 	"github.com/waybill-go/waybill/eventstore"
@@ -307,14 +306,14 @@ func (o *Office) change(ctx context.Context, id string, decide func(State) (typ 
 			return s, err
 		}
 		c.Function = s.Function
-		data, err := jsonv2.Marshal(c)
+		data, err := marshal(c)
 		if err != nil {
 			return s, fmt.Errorf("change dead letter %s: %w", id, err)
 		}
 		done, err := o.opts.Store.Append(ctx, eventstore.Append{
 			Stream: Stream, Aggregate: id, Expected: eventstore.Exactly(s.Version),
 			Events: []eventstore.Event{{
-				ID: uuid.NewString(), Type: typ, Time: time.Now(), Source: Name,
+				ID: changeID(ctx, id, typ), Type: typ, Time: time.Now(), Source: Name,
 				CausationID: id, CorrelationID: s.CorrelationID, Data: data,
 			}},
 		})
@@ -324,7 +323,19 @@ func (o *Office) change(ctx context.Context, id string, decide func(State) (typ 
 		if err != nil {
 			return s, fmt.Errorf("change dead letter %s: %w", id, err)
 		}
+		if done.Duplicate { // the same request again
+			return o.load(ctx, id)
+		}
 		return s, s.evolve(done.Events[0])
 	}
 	return State{}, fmt.Errorf("change dead letter %s: %w", id, function.ErrConflicts)
+}
+
+// changeID is the same for the same request, so that one that is repeated under
+// its Nats-Msg-Id changes nothing twice.
+func changeID(ctx context.Context, id, typ string) string {
+	if request := function.CauseOf(ctx).ID; request != "" {
+		return function.DeriveID("deadletter", id, typ, request)
+	}
+	return uuid.NewString()
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	// it keeps a body as long as it is
-
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/function"

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
@@ -309,4 +310,31 @@ func TestDeadLettersSurvive(t *testing.T) {
 		t.Errorf("%d counted", n)
 	}
 	storetest.Consistent(t, t.Context(), w.store, deadletter.Stream)
+}
+
+// TestAnEditIsRepeated under its Nats-Msg-Id: it changes nothing twice.
+func TestAnEditIsRepeated(t *testing.T) {
+	w := newWorld(t)
+	w.office(0)
+	w.start(step("picky", func(context.Context, counter, opened) ([]event, error) { return nil, function.Reject("no") }))
+	w.append(1)
+	w.buried(1)
+	l := w.letters(`{}`, 1)[0]
+	var first []byte
+	for range 2 {
+		m := &nats.Msg{Subject: "deadletters.edit", Data: []byte(`{"id":"` + l.ID + `","data":{},"by":"ann"}`), Header: nats.Header{nats.MsgIdHdr: {"once"}}}
+		reply, err := w.nc.RequestMsg(m, 5*time.Second)
+		if err != nil || reply.Header.Get(micro.ErrorCodeHeader) != "" {
+			t.Fatal(reply, err)
+		}
+		if first == nil {
+			first = reply.Data
+		}
+		if string(first) != string(reply.Data) {
+			t.Errorf("answered %s, and then %s", first, reply.Data)
+		}
+	}
+	if n := w.count(deadletter.Stream, deadletter.TypeEdited); n != 1 {
+		t.Errorf("edited %d times", n)
+	}
 }
