@@ -25,7 +25,7 @@ type lsCommand struct {
 
 // Help is shown by ls --help.
 func (lsCommand) Help() string {
-	return "Example:\n\n  $ " + commandName() + " ls\n\nUPTIME is how long the youngest and the oldest replica run. DONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream, of a supervisor the processes it started; P50 and P99 are what half of them and 99 % took at most in the last five minutes, over all replicas; WANTED is how many replicas a supervisor wants; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done, DEAD LETTERS what the function gave up on and nobody has seen to: " + commandName() + " deadletters ls. Functions that do not run have a line too. What keeps events from moving is said below, and then the exit code is 1."
+	return "Example:\n\n  $ " + commandName() + " ls\n\nUPTIME is how long the youngest and the oldest replica run. DONE counts requests and deliveries since each replica started, and of the event store the events that are in JetStream, of a supervisor the processes it started; P50 and P99 are what half of them and 99 % took at most in the last five minutes, over all replicas; WANTED is how many replicas a supervisor wants; LAG is what waits in JetStream, IN HAND what was delivered and is not yet done, DEAD LETTERS what the function gave up on and nobody has seen to: " + commandName() + " deadletters ls. Functions that do not run have a line too. What keeps events from moving, and requests nobody answers, is said below, and then the exit code is 1."
 }
 
 const (
@@ -78,7 +78,7 @@ func (c lsCommand) list(ctx context.Context, s *session, nc *nats.Conn, out io.W
 		err = printServices(out, services, time.Now())
 	}
 	if err == nil && slices.ContainsFunc(services, func(s *fleet.Service) bool { return len(s.Problems) > 0 }) {
-		err = errors.New("events do not move")
+		err = errors.New("not all is well: see below the table")
 	}
 	return err
 }

@@ -203,8 +203,13 @@ func (l *list) addMissing(expected []function.Function) {
 		for _, d := range host.DurablesOf(f) {
 			l.askLag(s, d.Stream, f.Name)
 		}
-		if s.Lag != nil && *s.Lag > 0 {
-			s.Problems = []string{fmt.Sprintf("does not run, and %d events wait for it", *s.Lag)}
+		if s.Lag != nil && (*s.Lag > 0 || *s.InHand > 0) {
+			s.Problems = []string{fmt.Sprintf("does not run, and %d events wait for it", *s.Lag+uint64(max(0, *s.InHand)))}
+		}
+		for _, d := range f.Doors {
+			if r, ok := d.(*function.Request); ok {
+				s.hasProblem("does not run: nobody answers ", r.Subject())
+			}
 		}
 	}
 }

@@ -151,6 +151,9 @@ func TestWaitingIsAProblem(t *testing.T) {
 func TestWhatDoesNotRun(t *testing.T) {
 	nothing := func() error { return nil }
 	idle, zero, fresh := view("idle", nothing), view("zero", nothing), view("fresh", nothing)
+	silent := function.Function{Name: "silent", Doors: []function.Door{
+		function.Endpoint("silent.ask", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }),
+	}}
 	s := hosttest.Start(t, view("view", nothing))
 	js, err := jetstream.New(s.Conn)
 	if err != nil {
@@ -172,13 +175,14 @@ func TestWhatDoesNotRun(t *testing.T) {
 		boss.Endpoint(name, "supervisor."+name, metadata).Data(func() any { return status })
 	}
 	s.Eventually("all of it is listed", func() error {
-		all := list(t, s, idle, zero, fresh)
+		all := list(t, s, idle, zero, fresh, silent)
 		for name, want := range map[string]string{
 			"eventstore": `{"replicas":0,"problems":["does not run, or this key may not ask: nothing is stored or relayed"]}`,
 			"idle":       `{"replicas":0,"lag":2,"in_hand":0,"problems":["does not run, and 2 events wait for it"]}`,
 			"zero":       `{"replicas":0,"wanted":1,"starts":3,"lag":2,"in_hand":0,"problems":["ends as soon as it begins: exit status 1; its log says why"]}`,
 			"asks":       `{"replicas":0,"wanted":0,"starts":0}`,
 			"fresh":      `{"replicas":0}`,
+			"silent":     `{"replicas":0,"problems":["does not run: nobody answers silent.ask"]}`,
 		} {
 			if got := short(t, all[name]); got != want {
 				return fmt.Errorf("%s is %s, want %s", name, got, want)

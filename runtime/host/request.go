@@ -204,7 +204,9 @@ func (h *Host) refusal(ctx context.Context, subject string, err error) *function
 
 // drain lets go of the subject, then waits for what had come before.
 func (r *requestDoor) drain(ctx context.Context) {
-	if err := r.sub.Drain(); err == nil {
+	if !r.h.opts.Conn.IsConnected() {
+		_ = r.sub.Unsubscribe() // nothing can come, and what came can't be answered
+	} else if err := r.sub.Drain(); err == nil {
 		select {
 		case <-r.closed:
 		case <-ctx.Done():
