@@ -214,6 +214,31 @@ func (p Program) check() error {
 		}
 		seen[f.Name] = true
 	}
+	return p.checkSubjects()
+}
+
+// checkSubjects refuses a subject that two functions answer to, each of which
+// would handle every request, and one that is the runtime's own.
+func (p Program) checkSubjects() error {
+	own := []string{"deadletters", EventStore, "feed", function.TimersStream}
+	own = append(own, p.streams()...)
+	whose := map[string]string{}
+	for _, f := range p.Functions {
+		for _, d := range f.Doors {
+			r, ok := d.(*function.Request)
+			if !ok {
+				continue
+			}
+			first, _, _ := strings.Cut(r.Subject(), ".")
+			if slices.Contains(own, first) {
+				return fmt.Errorf("declare function %q: the subject %q is the runtime's own; begin it with another word than %q", f.Name, r.Subject(), first)
+			}
+			if other, taken := whose[r.Subject()]; taken {
+				return fmt.Errorf("declare function %q: the subject %q is that of function %q too; both would handle each request", f.Name, r.Subject(), other)
+			}
+			whose[r.Subject()] = f.Name
+		}
+	}
 	return nil
 }
 

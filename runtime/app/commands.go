@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,17 +104,18 @@ func (s *session) run(ctx context.Context, w work) error {
 			}
 		}
 	}
+	parts := names(w.functions)
+	if w.store {
+		parts = append([]string{EventStore}, parts...)
+	}
+	runs := slog.String("runs", strings.Join(parts, ","))
 	err := p.start(ctx, w)
 	if err == nil {
 		p.health.began()
-		parts := names(w.functions)
-		if w.store {
-			parts = append([]string{EventStore}, parts...)
-		}
-		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "runs", strings.Join(parts, ","))
+		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, runs)
 		select {
 		case <-ctx.Done():
-			s.log.Info("stopping", "timeout", s.settings.DrainTimeout)
+			s.log.Info("stopping", "timeout", s.settings.DrainTimeout, runs)
 		case err = <-p.failed:
 		}
 	}
@@ -125,7 +127,7 @@ func (s *session) run(ctx context.Context, w work) error {
 		err = nil
 	}
 	if err = errors.Join(err, stopped); err == nil {
-		s.log.Info("stopped")
+		s.log.Info("stopped", runs)
 	}
 	return err
 }

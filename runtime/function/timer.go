@@ -20,7 +20,8 @@ type Deadlines[S State[S, D], D DomainEvent] interface {
 	// Open yields the ids of all aggregates that may be waiting. Timers are armed
 	// from it when the function starts, once an hour, and after JetStream lost
 	// them: an id that is left out may then be late by an hour, and one too many
-	// costs a read. An error ends it, and it is tried again.
+	// costs a read. An error ends it, and it is tried again. Most ask their read
+	// model; where it yields nothing, timers that JetStream lost stay lost.
 	Open(ctx context.Context) iter.Seq2[string, error]
 	// Fire decides on an aggregate whose Due has passed, like a handler of [On].
 	// What it returns is appended at the version seen, once, however often the
@@ -56,6 +57,9 @@ func (d *Timed) door()           {}
 // anything is decided by the aggregate's state at that time. So a timer that
 // fires late, twice, or for an aggregate that moved on does nothing, and one that
 // fires early is armed again.
+//
+// In a variable of a package the compiler may not find S and D by itself: there
+// write them, function.Timer[Loan, Event](deadlines{}).
 func Timer[S State[S, D], D DomainEvent](t Deadlines[S, D]) Door {
 	var zero S
 	return &Timed{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -303,7 +304,8 @@ func stored(ctx context.Context, sent []jetstream.PubAckFuture) error {
 func (t *timers) note(err error) {
 	problem := ""
 	if err != nil {
-		problem = "not all timers are armed: " + err.Error()
+		first, _, _ := strings.Cut(err.Error(), "\n") // the log has the rest
+		problem = "not all timers are armed: " + first
 	}
 	t.mu.Lock()
 	before := t.problem
