@@ -37,9 +37,9 @@ func TestRebuildCommand(t *testing.T) {
 	}
 	rebuild(0, "orderview is made anew of ORDERS up to position")
 	for i := range orders {
-		get(t, nc, fmt.Sprintf("o%d", i), "Approved")
+		get(t, nc, fmt.Sprintf("o%d", i), "Shipped")
 	}
-	m, err := nc.Request("orders.list", []byte(`{"status":"Approved","created_from":"2020-01-01T00:00:00Z","limit":500}`), 2*time.Second)
+	m, err := nc.Request("orders.list", []byte(`{"status":"Shipped","created_from":"2020-01-01T00:00:00Z","limit":500}`), 2*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,8 +209,14 @@ func (r *rebuild) sweep(ctx context.Context) error {
 		if err != nil || slices.Contains([]int64{inUse, building}, generation) {
 			continue
 		}
-		if err := r.transact(ctx, "drop table "+name, func(tx *sql.Tx) error { return db.kind.drop(ctx, tx, name) }); err != nil {
-			return err
+		for _, statement := range db.kind.drops(name) {
+			err := r.transact(ctx, "drop table "+name, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, statement)
+				return err
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

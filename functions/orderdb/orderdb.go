@@ -44,8 +44,8 @@ type kind interface {
 	create(ctx context.Context, tx *sql.Tx, table string) error
 	// tables are the names of the tables that begin so.
 	tables(ctx context.Context, db *sql.DB, prefix string) ([]string, error)
-	// drop drops a table, when nobody uses it any more.
-	drop(ctx context.Context, tx *sql.Tx, table string) error
+	// drops are the statements that drop a table, each in a transaction of its own.
+	drops(table string) []string
 	// settle has the database learn what a new table is like.
 	settle(ctx context.Context, db *sql.DB, table string) error
 	// load reads those of the orders that are there.
@@ -113,10 +113,7 @@ func (db *DB) Open(ctx context.Context) error {
 		return fmt.Errorf("open read model: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url()))
 	}
 	if err == nil {
-		err = db.makeView(ctx)
-	}
-	if err == nil {
-		_, err = db.inUse(ctx)
+		err = db.findView(ctx)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open read model: %s=%q: %w", db.variable, redacted(*db.url()), err), db.Close())

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // table is a generation of the view, as readers use it.
@@ -16,6 +17,25 @@ type table struct {
 
 // tableName is the table of a generation.
 func (db *DB) tableName(generation int64) string { return fmt.Sprintf("%s_%d", db.view, generation) }
+
+// findView finds the table in use, and makes one where there is none. A
+// connection that breaks at the start is no reason to give up.
+func (db *DB) findView(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := db.makeView(ctx)
+		if err == nil {
+			_, err = db.inUse(ctx)
+		}
+		if err == nil || time.Since(began) > openPatience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
 
 // makeView makes the pointer and the first generation, where there is none. Of
 // several processes that start together one inserts the pointer, and the others

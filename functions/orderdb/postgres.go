@@ -24,8 +24,8 @@ var postgresTable string
 
 const (
 	postgresWriters, postgresReaders = 2, 8
-	// postgresPatience is how long a start waits for a database that is away.
-	postgresPatience = 10 * time.Second
+	// openPatience is how long a start waits for a database that is away.
+	openPatience = 10 * time.Second
 )
 
 // postgresKind reads and writes all orders of a batch in a statement each.
@@ -54,6 +54,7 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	db.bulk = func() (*sql.DB, error) {
 		bulk := cfg.Copy()
 		bulk.RuntimeParams["synchronous_commit"] = "off"
+		bulk.RuntimeParams["lock_timeout"] = "1s" // others wait behind who waits to drop a table
 		return stdlib.OpenDB(*bulk), nil
 	}
 	for pool, n := range map[*sql.DB]int{db.write: postgresWriters, db.read: postgresReaders} {
@@ -63,7 +64,7 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	// The table of migrations has its own name, so that the events may be in the
 	// same database.
 	db.kind = postgresKind{}
-	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", postgresPatience)
+	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", openPatience)
 }
 
 func (postgresKind) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
@@ -96,14 +97,7 @@ func (postgresKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]st
 	return names(db.QueryContext(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND substr(tablename, 1, length($1)) = $1", prefix))
 }
 
-// drop waits for queries of the table, and others wait behind it: not for long.
-func (postgresKind) drop(ctx context.Context, tx *sql.Tx, table string) error {
-	if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
-		return err
-	}
-	_, err := tx.ExecContext(ctx, "DROP TABLE "+table)
-	return err
-}
+func (postgresKind) drops(table string) []string { return []string{"DROP TABLE " + table} }
 
 // settle: without statistics a query of many rows may be planned as one of few.
 func (postgresKind) settle(ctx context.Context, db *sql.DB, table string) error {

@@ -46,7 +46,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 		return write, err
 	}
 	db.bulk = func() (*sql.DB, error) {
-		return writer("synchronous(NORMAL)", "cache_size(-65536)", "wal_autocheckpoint(16384)")
+		return writer("synchronous(NORMAL)", "cache_size(-65536)")
 	}
 	var err error
 	if db.write, err = writer(); err != nil {
@@ -109,9 +109,14 @@ func (sqliteKind) tables(ctx context.Context, db *sql.DB, prefix string) ([]stri
 	return names(db.QueryContext(ctx, "SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length($1)) = $1", prefix))
 }
 
-func (sqliteKind) drop(ctx context.Context, tx *sql.Tx, table string) error {
-	_, err := tx.ExecContext(ctx, "DROP TABLE "+table)
-	return err
+// drops takes the indexes one by one, since writers wait for each: a large table
+// takes a while.
+func (sqliteKind) drops(table string) []string {
+	return []string{
+		"DROP INDEX IF EXISTS " + table + "_created", "DROP INDEX IF EXISTS " + table + "_customer",
+		"DROP INDEX IF EXISTS " + table + "_status", "DROP INDEX IF EXISTS " + table + "_customer_status",
+		"DROP TABLE " + table,
+	}
 }
 
 func (sqliteKind) settle(context.Context, *sql.DB, string) error { return nil } // it plans without statistics

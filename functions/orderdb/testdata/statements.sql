@@ -132,8 +132,6 @@ SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND substr(t
 
 SELECT version_id, is_applied from orders_schema ORDER BY id DESC;
 
-SET LOCAL lock_timeout = '1s';
-
 UPDATE orders_schema_lock SET
 		locked = false,
 		locked_at = NULL,
