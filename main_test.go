@@ -206,23 +206,26 @@ func TestDeadLetters(t *testing.T) {
 	}
 	counted := func(want string) {
 		t.Helper()
-		_, out := s.command("ls --json")
-		var lines []struct {
-			Name        string
-			DeadLetters *int `json:"dead_letters"`
-		}
-		if err := json.Unmarshal([]byte(out), &lines); err != nil {
-			t.Fatal(err, out)
-		}
-		var got []string
-		for _, l := range lines {
-			if l.DeadLetters != nil {
-				got = append(got, fmt.Sprintf("%s:%d", l.Name, *l.DeadLetters))
+		eventually(t, "count", func() error {
+			_, out := s.command("ls --json")
+			var lines []struct {
+				Name        string
+				DeadLetters *int `json:"dead_letters"`
 			}
-		}
-		if got := strings.Join(got, " "); got != want {
-			t.Errorf("ls counts %s, want %s", got, want)
-		}
+			if err := json.Unmarshal([]byte(out), &lines); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			var got []string
+			for _, l := range lines {
+				if l.DeadLetters != nil {
+					got = append(got, fmt.Sprintf("%s:%d", l.Name, *l.DeadLetters))
+				}
+			}
+			if got := strings.Join(got, " "); got != want {
+				return fmt.Errorf("ls counts %s, want %s", got, want)
+			}
+			return nil
+		})
 	}
 	list("", 3)
 	counted("orderview:1 payment:1 review:0 saga:1 shipping:0")

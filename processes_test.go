@@ -83,9 +83,9 @@ func TestProcesses(t *testing.T) {
 	s := newSystem(t)
 	up := s.start("up --processes", "SCALE_COOL_DOWN=2s").ready()
 	nc := s.connect()
-	consumers := []string{"payment", "saga", "orderview"}
+	consumers := []string{"payment", "orderview"}
 	s.awaitReplicas(0, consumers...)
-	s.awaitReplicas(1, "placeorder", "review", "orderquery")
+	s.awaitReplicas(1, "placeorder", "review", "orderquery", "saga") // which has a timer
 
 	const orders = 40
 	var wg sync.WaitGroup
