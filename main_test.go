@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	pgtest.Main(m)
+	pgtest.Main(m, natstest.Forgotten()...)
 }
 
 func TestAnOrderInOneProcess(t *testing.T) {

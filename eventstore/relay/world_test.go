@@ -18,9 +18,10 @@ import (
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
 	"github.com/waybill-go/waybill/eventstore/storetest"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m, natstest.Forgotten()...) }
 
 const stream = storetest.Stream
 

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/functions/orderdb"
@@ -28,9 +26,10 @@ import (
 	"github.com/waybill-go/waybill/runtime/functiontest"
 	"github.com/waybill-go/waybill/runtime/functiontest/hosttest"
 	"github.com/waybill-go/waybill/runtime/host"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.Main(m) }
 
 // calm is a pace at which nothing happens by itself while a test runs.
 var calm = pace{read: 30 * time.Second, beat: time.Hour, again: 10 * time.Millisecond, write: 30 * time.Second}

@@ -160,8 +160,8 @@ func rebuildUnderLoad(t *testing.T, empty func(testing.TB) string) {
 		log.append(batch...)
 		mixed := slices.Clone(batch)
 		rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
-		work <- mixed[:6]
-		work <- mixed[6:]
+		work <- mixed[:len(mixed)/2]
+		work <- mixed[len(mixed)/2:]
 	}
 	close(work)
 	load.Wait()

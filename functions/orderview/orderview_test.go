@@ -4,14 +4,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/functions/orderdb"
 	"github.com/waybill-go/waybill/runtime/functiontest"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.Main(m) }
 
 // TestTheLastOfThree hands the function the last of an order's events, twice:
 // the others, one of them of a newer release, it reads from the store.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(serve(url))
 		return
 	}
-	goleak.VerifyTestMain(m)
+	natstest.Main(m)
 }
 
 // serve is a façade that never ends by itself, but with an error.

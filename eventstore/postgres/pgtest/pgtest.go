@@ -47,13 +47,13 @@ var shared struct {
 }
 
 // Main is a package's TestMain: it runs the tests, stops the server that they
-// shared, and fails when goroutines are left over.
-func Main(m *testing.M) {
+// shared, and fails when goroutines are left over that nobody forgot.
+func Main(m *testing.M, forgotten ...goleak.Option) {
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.remove()
 	}
-	if err := goleak.Find(); code == 0 && err != nil {
+	if err := goleak.Find(forgotten...); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

@@ -11,9 +11,22 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/runtime/natsserver"
 )
+
+// Main runs a package's tests, and fails when they leave goroutines behind.
+func Main(m *testing.M) { goleak.VerifyTestMain(m, Forgotten()...) }
+
+// Forgotten are the goroutines that a server leaves behind when it stops while it
+// makes a stream.
+func Forgotten() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
+	}
+}
 
 // Server is a server that a test may stop, wipe and start again where it was.
 type Server struct {

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -34,7 +33,7 @@ const (
 func TestMain(m *testing.M) {
 	how := os.Getenv(childVariable)
 	if how == "" {
-		goleak.VerifyTestMain(m)
+		natstest.Main(m)
 		return
 	}
 	stop := make(chan os.Signal, 1)
