@@ -199,6 +199,11 @@ func TestAnAccountHasABound(t *testing.T) {
 	if err := p.deposit(t.Context(), "y", order.Charge{Customer: "d", Amount: 1, Currency: "USD"}); function.RefusalOf(err, false) == nil {
 		t.Errorf("more than all: %v", err)
 	}
+	for _, again := range []process{p, newProcess(store, 0)} {
+		if err := again.deposit(t.Context(), "x", order.Charge{Customer: "d", Amount: huge, Currency: "USD"}); err != nil {
+			t.Errorf("the one that is there already: %v", err)
+		}
+	}
 }
 
 // TestOrdersAtOnceNeverOverdraw has 64 orders of one customer at once, in two

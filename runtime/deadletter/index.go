@@ -289,6 +289,19 @@ func (x *index) next(f filter, after uint64) (id, function string, at uint64, ok
 	return "", "", 0, false
 }
 
+// functions are those that have letters.
+func (x *index) functions(f filter) map[string]bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	found := map[string]bool{}
+	for _, k := range x.letters.order {
+		if f.matches(k.Summary) {
+			found[k.Function] = true
+		}
+	}
+	return found
+}
+
 // open counts the open letters of each function, and those not listed.
 func (x *index) open() (counts map[string]int, leftOut int) {
 	x.mu.Lock()

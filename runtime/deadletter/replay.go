@@ -87,11 +87,16 @@ func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) 
 	if err != nil {
 		return Summary{}, err
 	}
-	s, err = o.change(ctx, id, func(s State) (string, Change, error) {
+	return o.record(ctx, id, by, outcome.Error)
+}
+
+// record says how a replay went; failure is empty if the message was handled.
+func (o *Office) record(ctx context.Context, id, by, failure string) (Summary, error) {
+	s, err := o.change(ctx, id, func(s State) (string, Change, error) {
 		if !s.Status.Open() {
 			return "", Change{}, nil // somebody was faster
 		}
-		return TypeReplayed, Change{By: by, Error: clip(outcome.Error, maxReplayError)}, nil
+		return TypeReplayed, Change{By: by, Error: clip(failure, maxReplayError)}, nil
 	})
 	if err != nil {
 		return Summary{}, fmt.Errorf("record the replay of dead letter %s: %w", id, err)
@@ -108,7 +113,9 @@ func (o *Office) hand(ctx context.Context, name string, r Replay) (Outcome, erro
 	outcome, err := o.opts.Replay(within, name, r)
 	switch {
 	case errors.Is(err, ErrNotRunning):
-		return outcome, &function.Refusal{Code: function.CodeUnavailable, Reason: "no replica of " + name + " runs; start one, and replay again"}
+		return outcome, fmt.Errorf("%w: %w", ErrNotRunning, &function.Refusal{
+			Code: function.CodeUnavailable, Reason: "no replica of " + name + " runs; start one, and replay again",
+		})
 	case err != nil && within.Err() != nil && ctx.Err() == nil:
 		// It may have ended the process that handled it, so it is recorded.
 		return Outcome{Error: fmt.Sprintf("no answer from %s within %v; it may have been handled", name, wait)}, nil

@@ -3,52 +3,121 @@ package deadletter
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// maxRetries is how often a letter that was crowded out is replayed by the
-// office. One that fails as often is left to people, like any other.
-const maxRetries = 3
+const (
+	// maxRetries is how often a letter that was crowded out is replayed by the
+	// office. One that fails as often is left to people, like any other.
+	maxRetries = 3
+	// maxRefusals is how often the replay of a letter may be refused until that is
+	// recorded as one that failed: with the default Retry about an hour, for what
+	// is away to be back. So no letter is tried for ever.
+	maxRefusals = 100
+	// refusalsInARow is after how many of them a function is left alone until the
+	// next time: it is not the letters, then.
+	refusalsInARow = 3
+	// roundsAtOnce is how many functions get their letters at the same time.
+	roundsAtOnce = 16
+)
+
+// crowdedOut are the letters that the office replays by itself.
+var crowdedOut = filter{reason: ReasonCrowded, status: StatusOpen, fresh: maxRetries}
 
 // retry replays the letters that were crowded out, again and again until ctx
-// ends: what failed for a cause that has passed needs nobody then. They are
-// replayed one after the other, so they take little from what is new.
+// ends: what failed for a cause that has passed needs nobody then.
 //
 // Several offices may replay the same letter at once, which handles it once.
 func (o *Office) retry(ctx context.Context) {
 	ticker := time.NewTicker(o.opts.Retry)
 	defer ticker.Stop()
+	var rounds errgroup.Group
+	rounds.SetLimit(roundsAtOnce)
+	defer func() { _ = rounds.Wait() }() // no round has an error
+	all := map[string]*retries{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		o.retryAll(ctx)
+		waiting := o.index.functions(crowdedOut)
+		maps.DeleteFunc(all, func(name string, r *retries) bool { return !waiting[name] && !r.running.Load() })
+		for name := range waiting { // in no order: who finds no place finds one another time
+			r := all[name]
+			if r == nil {
+				r = &retries{office: o, function: name, refused: map[string]int{}}
+				all[name] = r
+			}
+			if r.running.Swap(true) {
+				continue // the round before goes on
+			}
+			if !rounds.TryGo(func() error { defer r.running.Store(false); r.round(ctx); return nil }) {
+				r.running.Store(false)
+			}
+		}
 	}
 }
 
-// retryAll goes once through the letters. A function that can't take them now is
-// left alone until the next time.
-func (o *Office) retryAll(ctx context.Context) {
-	away := map[string]bool{}
-	f := filter{reason: ReasonCrowded, status: StatusOpen, fresh: maxRetries}
-	for at := uint64(0); ctx.Err() == nil; {
-		id, name, buried, ok := o.index.next(f, at)
+// retries are those of one function. They are made one after the other, so they
+// take little from what is new.
+type retries struct {
+	office   *Office
+	function string
+	running  atomic.Bool
+	// Only the round that runs touches these.
+	after   uint64         // where the last letter that was tried was buried
+	refused map[string]int // how often each letter was
+}
+
+// round goes through the letters, from behind the last one that was tried to the
+// newest: so those that are refused each time stop no others for ever.
+func (r *retries) round(ctx context.Context) {
+	f := crowdedOut
+	f.function = r.function
+	for inARow := 0; inARow < refusalsInARow && ctx.Err() == nil; {
+		id, _, buried, ok := r.office.index.next(f, r.after)
 		if !ok {
+			r.after = 0
 			return
 		}
-		at = buried
-		if away[name] {
+		r.after = buried
+		err := r.office.retryOne(ctx, id)
+		if err == nil {
+			delete(r.refused, id)
+			inARow = 0
 			continue
 		}
-		if err := o.retryOne(ctx, id); err != nil && !isConflict(err) {
-			away[name] = true
-			o.opts.Logger.Debug("letters that were crowded out wait", "function", name, "error", err)
+		r.office.opts.Logger.Debug("a letter that was crowded out waits", "function", r.function, "letter", id, "error", err)
+		if errors.Is(err, ErrNotRunning) {
+			return
+		}
+		no, refused := errors.AsType[*function.Refusal](err)
+		if !refused || no.Code != function.CodeConflict { // a conflict is the letter's own: closed meanwhile, or in need of people
+			inARow++
+		}
+		if refused {
+			r.refuse(ctx, id, no)
 		}
 	}
+}
+
+// refuse counts a letter that was not handled.
+func (r *retries) refuse(ctx context.Context, id string, no *function.Refusal) {
+	if r.refused[id]++; r.refused[id] < maxRefusals {
+		return
+	}
+	if _, err := r.office.record(ctx, id, Name, fmt.Sprintf("not handled, %d times: %v", maxRefusals, no)); err != nil {
+		return // the next refusal records it
+	}
+	delete(r.refused, id)
 }
 
 // retryOne replays one letter, if it still is to be: the index may be behind.
@@ -59,10 +128,4 @@ func (o *Office) retryOne(ctx context.Context, id string) error {
 	}
 	_, err = o.replayOne(ctx, id, Name)
 	return err
-}
-
-// isConflict tells that a letter was closed meanwhile, or needs people.
-func isConflict(err error) bool {
-	no, ok := errors.AsType[*function.Refusal](err)
-	return ok && no.Code == function.CodeConflict
 }

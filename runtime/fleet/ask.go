@@ -5,34 +5,84 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/discovery"
+	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 )
 
-// askTimeout is how long List waits for one number.
-const askTimeout = 2 * time.Second
+const (
+	// askTimeout is how long List waits for its numbers, for all of them together.
+	askTimeout = 2 * time.Second
+	// asksAtOnce is how many durables JetStream is asked for at the same time.
+	asksAtOnce = 32
+)
 
-// lag asks JetStream how much waits for a durable, and how much it delivered.
-func lag(ctx context.Context, js jetstream.JetStream, stream, durable string) (waits uint64, inHand int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	consumer, err := js.Consumer(ctx, stream, durable)
-	if err != nil {
-		return 0, 0, fmt.Errorf("ask for consumer %s of %s: %w", durable, stream, err)
+// durable names a durable consumer.
+type durable struct{ stream, name string }
+
+// waiting is how many events wait for a durable, and how many it delivered that
+// are not yet done.
+type waiting struct {
+	lag    uint64
+	inHand int
+}
+
+// durables are those of all that runs, and of what is expected to, each once. An
+// instance tells of its own, and a supervisor of those it looks after.
+func durables(instances []discovery.Instance, expected []function.Function) map[durable]struct{} {
+	all := map[durable]struct{}{}
+	for _, i := range instances {
+		for _, e := range i.Endpoints {
+			if d := (durable{e.Metadata["stream"], e.Metadata["durable"]}); d.name != "" {
+				all[d] = struct{}{}
+			}
+		}
 	}
-	info := consumer.CachedInfo()
-	return info.NumPending, info.NumAckPending, nil
+	for _, f := range expected {
+		for _, d := range host.DurablesOf(f) {
+			all[durable{d.Stream, f.Name}] = struct{}{}
+		}
+	}
+	return all
+}
+
+// askJetStream asks what waits for each durable. What has no answer when ctx ends
+// is left out.
+func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable]struct{}) map[durable]waiting {
+	var (
+		mu     sync.Mutex
+		answer = map[durable]waiting{}
+		all    errgroup.Group
+	)
+	all.SetLimit(asksAtOnce)
+	for d := range asked {
+		all.Go(func() error {
+			consumer, err := js.Consumer(ctx, d.stream, d.name)
+			if err != nil {
+				return nil //nolint:nilerr // nobody answers for it, or it is not there
+			}
+			info := consumer.CachedInfo()
+			mu.Lock()
+			defer mu.Unlock()
+			answer[d] = waiting{info.NumPending, info.NumAckPending}
+			return nil
+		})
+	}
+	_ = all.Wait() // none of them has an error
+	return answer
 }
 
 // openLetters asks how many dead letters of each function are open.
 func openLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	m, err := nc.RequestWithContext(ctx, deadletter.SubjectList, []byte(`{"limit":1}`))
 	if err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -80,8 +81,8 @@ func newService(name string) *Service {
 // List asks on NATS what runs, and JetStream what waits. It answers a service
 // for each name that somebody runs under, for the event store, for each of the
 // expected functions, and for each that has open dead letters; ordered by name.
-// That takes a fraction of a second, and up to some seconds while JetStream is
-// away: its numbers are left out then.
+// That takes a fraction of a second, and two seconds more while JetStream does not
+// answer, or nobody for the dead letters: their numbers are left out then.
 func List(ctx context.Context, nc *nats.Conn, expected ...function.Function) ([]*Service, error) {
 	instances, err := discovery.Find(ctx, nc, "")
 	if err != nil {
@@ -91,11 +92,20 @@ func List(ctx context.Context, nc *nats.Conn, expected ...function.Function) ([]
 	if err != nil {
 		return nil, fmt.Errorf("ask JetStream: %w", err)
 	}
-	l := &list{lag: func(stream, durable string) (uint64, int, error) { return lag(ctx, js, stream, durable) }}
+	within, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var (
+		open     map[string]int
+		noAnswer error
+		letters  sync.WaitGroup
+	)
+	letters.Go(func() { open, noAnswer = openLetters(within, nc) })
+	l := &list{waiting: askJetStream(within, js, durables(instances, expected))}
+	letters.Wait()
 	l.add(instances)
 	l.addSupervised(supervision(instances))
 	l.addMissing(expected)
-	if open, err := openLetters(ctx, nc); err == nil { // else nobody answers for them
+	if noAnswer == nil {
 		l.count(open)
 	}
 	return l.services, nil
@@ -104,8 +114,8 @@ func List(ctx context.Context, nc *nats.Conn, expected ...function.Function) ([]
 // list is what is made of the answers; ordered by name.
 type list struct {
 	services []*Service
-	// lag asks how much waits for a durable.
-	lag func(stream, durable string) (waits uint64, inHand int, err error)
+	// waiting is what JetStream answered of each durable.
+	waiting map[durable]waiting
 }
 
 // service is the one of a name, made when it is not there.
@@ -117,18 +127,18 @@ func (l *list) service(name string) (s *Service, made bool) {
 	return l.services[i], !found
 }
 
-// askLag adds what waits for a service; what nobody answers is left out.
-func (l *list) askLag(s *Service, stream, durable string) {
+// addLag adds what waits for a service; what nobody answered is left out.
+func (l *list) addLag(s *Service, d durable) {
 	s.consumes = true
-	waits, inHand, err := l.lag(stream, durable)
-	if err != nil {
+	waits, ok := l.waiting[d]
+	if !ok {
 		return
 	}
 	if s.Lag == nil {
 		s.Lag, s.InHand = new(uint64), new(int)
 	}
-	*s.Lag += waits
-	*s.InHand += inHand
+	*s.Lag += waits.lag
+	*s.InHand += waits.inHand
 }
 
 // add makes a service of all instances of a name.
@@ -136,14 +146,14 @@ func (l *list) add(instances []discovery.Instance) {
 	for _, i := range instances {
 		s, first := l.service(i.Name)
 		s.add(i)
-		var asked []string // several doors share a durable
+		var added []string // several doors share a durable
 		for _, e := range i.Endpoints {
-			durable, stream := e.Metadata["durable"], e.Metadata["stream"]
-			if durable == "" || !first || e.Metadata["door"] == SupervisorDoor || slices.Contains(asked, stream) {
+			d := durable{e.Metadata["stream"], e.Metadata["durable"]}
+			if d.name == "" || !first || e.Metadata["door"] == SupervisorDoor || slices.Contains(added, d.stream) {
 				continue
 			}
-			asked = append(asked, stream)
-			l.askLag(s, stream, durable)
+			added = append(added, d.stream)
+			l.addLag(s, d)
 		}
 	}
 	for _, s := range l.services {
@@ -201,7 +211,7 @@ func (l *list) addMissing(expected []function.Function) {
 			continue
 		}
 		for _, d := range host.DurablesOf(f) {
-			l.askLag(s, d.Stream, f.Name)
+			l.addLag(s, durable{d.Stream, f.Name})
 		}
 		if s.Lag != nil && (*s.Lag > 0 || *s.InHand > 0) {
 			s.Problems = []string{fmt.Sprintf("does not run, and %d events wait for it", *s.Lag+uint64(max(0, *s.InHand)))}

@@ -15,7 +15,7 @@ const SupervisorDoor = "supervisor"
 // supervised is what supervisors tell of a function.
 type supervised struct {
 	supervisor.Status
-	stream, durable string
+	durable durable
 }
 
 // supervision gathers what supervisors tell, by function.
@@ -32,7 +32,7 @@ func supervision(instances []discovery.Instance) map[string]*supervised {
 			}
 			s := all[e.Metadata["function"]]
 			if s == nil {
-				s = &supervised{stream: e.Metadata["stream"], durable: e.Metadata["durable"]}
+				s = &supervised{durable: durable{e.Metadata["stream"], e.Metadata["durable"]}}
 				all[e.Metadata["function"]] = s
 			}
 			s.Wanted, s.Starts = s.Wanted+told.Wanted, s.Starts+told.Starts
@@ -49,8 +49,8 @@ func supervision(instances []discovery.Instance) map[string]*supervised {
 func (l *list) addSupervised(told map[string]*supervised) {
 	for name, t := range told {
 		s, atZero := l.service(name)
-		if atZero && t.durable != "" {
-			l.askLag(s, t.stream, t.durable)
+		if atZero && t.durable.name != "" {
+			l.addLag(s, t.durable)
 		}
 		s.Wanted, s.Starts = &t.Wanted, &t.Starts
 		if t.Problem != "" {

@@ -83,6 +83,57 @@ func TestTheFirstOutcomeStands(t *testing.T) {
 	}
 }
 
+// TestARefusalIsNotOfAnOldState has a process refuse by what it remembers, while
+// another one has made room.
+func TestARefusalIsNotOfAnOldState(t *testing.T) {
+	s := &counting{Store: open(t)}
+	full := function.Reject("it is full")
+	upTo := func(most int) func(meter) (count, error) {
+		return func(m meter) (count, error) {
+			if m.Count >= most {
+				return count{}, full
+			}
+			return more(m)
+		}
+	}
+	one := once(t, s, upTo(1))
+	if _, err := one(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := once(t, s, func(meter) (count, error) { return count{0}, nil })(t.Context(), "empty"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := one(t.Context(), "b"); err != nil || n != 1 {
+		t.Errorf("there is room: %d, %v", n, err)
+	}
+	s.reads = nil
+	if _, err := one(t.Context(), "c"); !errors.Is(err, full) || len(s.reads) != 1 {
+		t.Errorf("it is full: %v, after %d reads", err, len(s.reads))
+	}
+	if all := storetest.Consistent(t, t.Context(), s, "METERS"); len(all) != 3 {
+		t.Errorf("%d events, want 3: a refusal appends nothing", len(all))
+	}
+}
+
+// TestWhatStandsIsNotRefused, whoever asks again; when the store does not tell
+// whether it stands, that is no refusal either.
+func TestWhatStandsIsNotRefused(t *testing.T) {
+	s := open(t)
+	if _, err := once(t, s, more)(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(meter) (count, error) { return count{}, function.Reject("it is full") }
+	refuses := once(t, s, refuse)
+	for range 2 {
+		if n, err := refuses(t.Context(), "a"); err != nil || n != 1 {
+			t.Errorf("the same again: %d, %v", n, err)
+		}
+	}
+	if _, err := once(t, away{s}, refuse)(t.Context(), "a"); function.FateOf(err, false) != function.Held {
+		t.Errorf("while the store can't be written: %v", err)
+	}
+}
+
 // TestManyAtOnce has processes, each with many callers, meet on one aggregate.
 func TestManyAtOnce(t *testing.T) {
 	const processes, callers = 4, 64
@@ -111,11 +162,16 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // contested is a store in which another process is always faster; stuck one that
-// never answers.
+// never answers, and away one that can be read alone.
 type (
 	contested struct{ eventstore.Store }
 	stuck     struct{ eventstore.Store }
+	away      struct{ eventstore.Store }
 )
+
+func (away) Append(context.Context, eventstore.Append) (eventstore.Appended, error) {
+	return eventstore.Appended{}, eventstore.ErrUnavailable
+}
 
 func (contested) Append(context.Context, eventstore.Append) (eventstore.Appended, error) {
 	return eventstore.Appended{}, &eventstore.ConflictError{}

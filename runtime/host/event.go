@@ -19,7 +19,7 @@ type eventDoor struct {
 }
 
 // newJobs makes the places of a function's event doors.
-func newJobs(f function.Function) *keyed { return newKeyed(f.Concurrency, math.MaxInt) }
+func newJobs(f function.Function) *keyed { return newKeyed(f.Concurrency, math.MaxInt, math.MaxInt) }
 
 // newEventDoor takes events to the door of their type, and then to the timers.
 // Either may be missing.
@@ -51,7 +51,7 @@ func (e *eventDoor) add(d *delivery) {
 		e.c.ack(d)
 		return
 	}
-	e.jobs.add(d.event.Aggregate, func() {
+	_ = e.jobs.add(d.event.Aggregate, func() {
 		if e.c.stopping() {
 			e.c.giveBack(d)
 			return
@@ -73,7 +73,7 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 
 func (e *eventDoor) replay(d *delivery) error {
 	done := make(chan error, 1)
-	e.jobs.add(d.event.Aggregate, func() { done <- e.c.beside(func() error { return e.handle(d) }) })
+	_ = e.jobs.add(d.event.Aggregate, func() { done <- e.c.beside(func() error { return e.handle(d) }) })
 	return <-done // every job before it has a deadline, and so has it
 }
 

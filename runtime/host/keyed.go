@@ -2,16 +2,18 @@ package host
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
 // keyed runs jobs: at most so many at once, never two of one key, those of one
-// key in the order they came. It holds at most limit, waiting and running.
+// key in the order they came. It holds at most limit, waiting and running; of one
+// key at most share wait behind the one that is ready or runs.
 //
 // Its workers stay until rest: a goroutine for each job would grow a stack of
 // its own each time, which took longer than many a job.
 type keyed struct {
-	concurrency, limit int
+	concurrency, limit, share int
 
 	mu      sync.Mutex
 	wake    sync.Cond // told when a job is ready, and at rest
@@ -29,36 +31,46 @@ type keyedJob struct {
 	run func()
 }
 
-func newKeyed(concurrency, limit int) *keyed {
-	k := &keyed{concurrency: concurrency, limit: limit, queues: map[string][]func(){}, empty: make(chan struct{})}
+func newKeyed(concurrency, limit, share int) *keyed {
+	k := &keyed{concurrency: concurrency, limit: limit, share: share, queues: map[string][]func(){}, empty: make(chan struct{})}
 	k.wake.L = &k.mu
 	close(k.empty)
 	return k
 }
 
-// full tells whether add would refuse.
+// full tells whether add would refuse any job.
 func (k *keyed) full() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held >= k.limit
 }
 
-// add takes a job, or answers false when it holds as many as it may. Jobs with
-// an empty key wait for no other.
-func (k *keyed) add(key string, job func()) bool {
+// The errors of add.
+var (
+	errFull    = errors.New("it holds as many jobs as it may")
+	errKeyFull = errors.New("it holds as many jobs of this key as it may")
+)
+
+// add takes a job, or refuses it with errFull or errKeyFull. Jobs with an empty
+// key wait for no other.
+func (k *keyed) add(key string, job func()) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.held >= k.limit {
-		return false
+	waiting, busy := k.queues[key]
+	switch {
+	case k.held >= k.limit:
+		return errFull
+	case len(waiting) >= k.share:
+		return errKeyFull
 	}
 	if k.held == 0 {
 		k.empty = make(chan struct{})
 	}
 	k.held++
 	if key != "" {
-		if waiting, busy := k.queues[key]; busy {
+		if busy {
 			k.queues[key] = append(waiting, job)
-			return true
+			return nil
 		}
 		k.queues[key] = nil
 	}
@@ -70,7 +82,7 @@ func (k *keyed) add(key string, job func()) bool {
 		k.workers++
 		go k.work()
 	}
-	return true
+	return nil
 }
 
 // work runs what is ready.

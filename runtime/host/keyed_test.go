@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -11,7 +12,7 @@ import (
 // more than the limit.
 func TestKeyed(t *testing.T) {
 	const concurrency, keys, each = 4, 10, 50
-	k := newKeyed(concurrency, keys*each)
+	k := newKeyed(concurrency, keys*each, each)
 	var running, most atomic.Int32
 	var all sync.WaitGroup
 	begin := make(chan struct{})
@@ -20,7 +21,7 @@ func TestKeyed(t *testing.T) {
 	for i := range each {
 		for key := range keys {
 			all.Add(1)
-			ok := k.add(fmt.Sprint(key), func() {
+			err := k.add(fmt.Sprint(key), func() {
 				defer all.Done()
 				<-begin
 				if n := running.Add(1); n > most.Load() {
@@ -36,13 +37,13 @@ func TestKeyed(t *testing.T) {
 				busy[key].Store(false)
 				running.Add(-1)
 			})
-			if !ok {
-				t.Fatal("no room below the limit")
+			if err != nil {
+				t.Fatal("no room below the limit:", err)
 			}
 		}
 	}
-	if k.add("", func() { t.Error("it ran beyond the limit") }) {
-		t.Error("room beyond the limit")
+	if err := k.add("", func() { t.Error("it ran beyond the limit") }); !errors.Is(err, errFull) {
+		t.Error("room beyond the limit:", err)
 	}
 	close(begin)
 	all.Wait()
@@ -56,13 +57,15 @@ func TestKeyed(t *testing.T) {
 // when workers are idle as they come, and after a rest.
 func TestKeyedFillsItsSlots(t *testing.T) {
 	const concurrency = 8
-	k := newKeyed(concurrency, 100)
+	k := newKeyed(concurrency, 100, 100)
 	for round := range 3 {
 		var meet, done sync.WaitGroup
 		meet.Add(concurrency)
 		for range concurrency {
 			done.Add(1)
-			k.add("", func() { meet.Done(); meet.Wait(); done.Done() })
+			if err := k.add("", func() { meet.Done(); meet.Wait(); done.Done() }); err != nil {
+				t.Fatal(err)
+			}
 		}
 		done.Wait()
 		if round == 1 {
@@ -72,4 +75,36 @@ func TestKeyedFillsItsSlots(t *testing.T) {
 	if err := k.wait(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestKeyedLeavesRoomForOtherKeys: no key's queue is longer than its share, and
+// what has no key has no queue.
+func TestKeyedLeavesRoomForOtherKeys(t *testing.T) {
+	const share = 2
+	k := newKeyed(4, 100, share)
+	release := make(chan struct{})
+	var ran atomic.Int32
+	job := func() { <-release; ran.Add(1) }
+	for _, key := range []string{"hot", "other", ""} {
+		for i := range 10 {
+			want := error(nil)
+			if key != "" && i > share {
+				want = errKeyFull
+			}
+			if err := k.add(key, job); !errors.Is(err, want) {
+				t.Errorf("job %d of %q: %v, want %v", i, key, err, want)
+			}
+		}
+	}
+	close(release)
+	if err := k.wait(t.Context()); err != nil || ran.Load() != 2*(1+share)+10 {
+		t.Errorf("%d ran, %v", ran.Load(), err)
+	}
+	if err := k.add("hot", job); err != nil {
+		t.Error("no room when the queue is empty again:", err)
+	}
+	if err := k.wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	k.rest()
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strconv"
@@ -24,6 +25,11 @@ const codeDone function.Code = 200
 // would have more of them answered late, and no more of them answered. Who comes
 // when all places are taken is told at once.
 const waitingPerSlot = 1
+
+// slotsPerTurn is how many slots there are for each request that may wait for its
+// turn at one aggregate: else those of a single one would take all places, and the
+// endpoint from all others. At least one may wait.
+const slotsPerTurn = 4
 
 // TimeoutHeader is how long the caller waits for the answer, a duration like 2s.
 // NATS itself does not tell. Who has given up is not begun, and a handler's
@@ -57,7 +63,7 @@ type refusal struct {
 func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*requestDoor, error) {
 	r := &requestDoor{
 		h: h, door: d, stats: stats,
-		jobs:   newKeyed(h.f.Concurrency, h.f.Concurrency*(1+waitingPerSlot)),
+		jobs:   newKeyed(h.f.Concurrency, h.f.Concurrency*(1+waitingPerSlot), max(1, h.f.Concurrency/slotsPerTurn)),
 		closed: make(chan struct{}),
 	}
 	sub, err := h.opts.Conn.QueueSubscribe(d.Subject(), h.f.Name, r.take)
@@ -88,7 +94,7 @@ func (r *requestDoor) take(m *nats.Msg) {
 		r.answer(a, nil, err)
 		return
 	}
-	ok := r.jobs.add(prepared.Aggregate, func() {
+	err = r.jobs.add(prepared.Aggregate, func() {
 		waited := time.Since(a.began)
 		within := min(r.h.f.Deadline, patience-waited)
 		if waited > r.h.f.Deadline || within <= 0 { // nobody waits for the answer any more
@@ -100,12 +106,18 @@ func (r *requestDoor) take(m *nats.Msg) {
 		reply, err := r.run(a, prepared, within)
 		r.answer(a, reply, err)
 	})
-	if !ok {
+	switch {
+	case errors.Is(err, errFull):
 		r.answer(a, nil, errTooMany)
+	case errors.Is(err, errKeyFull):
+		r.answer(a, nil, errTooManyOfOne)
 	}
 }
 
-var errTooMany = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later"}
+var (
+	errTooMany      = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later"}
+	errTooManyOfOne = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests for this one wait already; try again later"}
+)
 
 // patience is how long the caller waits at the most. One that does not tell has
 // the deadline for its turn, and then the deadline for the handler.

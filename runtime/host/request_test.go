@@ -100,6 +100,49 @@ func TestOverload(t *testing.T) {
 	}
 }
 
+// TestABusyAggregateLeavesTheEndpointToOthers: many commands to one that is slow
+// are refused, and those to others are done.
+func TestABusyAggregateLeavesTheEndpointToOthers(t *testing.T) {
+	const slots, asked, done = 8, 20, 1 + 8/4
+	w := newWorld(t)
+	w.append(20)
+	release := make(chan struct{})
+	w.start(function.Function{Name: "hot", Concurrency: slots, Doors: []function.Door{
+		function.Command("hot.add", func(_ context.Context, c counter, _ addRequest) ([]event, error) {
+			if c.ID == "c0" {
+				<-release
+			}
+			return nil, nil
+		}),
+	}})
+	var wg sync.WaitGroup
+	var refused atomic.Int32
+	for range asked {
+		wg.Go(func() {
+			m := w.send("hot.add", `{"id":"c0"}`, nil)
+			if m.Header.Get(micro.ErrorCodeHeader) == "429" && containsText(m.Data, "too many requests for this one") {
+				refused.Add(1)
+			}
+		})
+	}
+	w.eventually("refuse what does not fit", func() error {
+		if n := refused.Load(); n != asked-done {
+			return fmt.Errorf("%d of %d", n, asked-done)
+		}
+		return nil
+	})
+	for i := 1; i < 20; i++ {
+		if m := w.send("hot.add", fmt.Sprintf(`{"id":"c%d"}`, i), nil); m.Header.Get(micro.ErrorCodeHeader) != "" {
+			t.Errorf("c%d: %s", i, m.Data)
+		}
+	}
+	close(release)
+	wg.Wait()
+	if n := refused.Load(); n != asked-done {
+		t.Errorf("%d of %d were refused", n, asked)
+	}
+}
+
 // TestWhoHasGivenUpIsNotBegun, and a handler's context ends when its caller gives
 // up.
 func TestWhoHasGivenUpIsNotBegun(t *testing.T) {
