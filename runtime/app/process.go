@@ -261,7 +261,14 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 		return err
 	}
 	p.onStop(known.Stop)
-	return p.startDeadLetters(store)
+	if err := p.startDeadLetters(store); err != nil {
+		return err
+	}
+	if err := p.await(ctx, func() error { return p.reachable(ctx, store) }); err != nil {
+		return err
+	}
+	server.Ready() // an outage later does not take that back
+	return nil
 }
 
 // startDeadLetters runs the service that answers for what functions gave up on.
@@ -332,28 +339,4 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	}
 	p.health.watch(hosts)
 	return p.awaitReady(ctx, hosts)
-}
-
-// sayWaiting is how often the log says what a start waits for.
-const sayWaiting = 5 * time.Second
-
-// awaitReady waits until every function can do its work.
-func (p *process) awaitReady(ctx context.Context, hosts []*host.Host) error {
-	said := time.Now().Add(time.Second - sayWaiting)
-	for _, h := range hosts {
-		for err := h.Ready(); err != nil; err = h.Ready() {
-			if time.Since(said) > sayWaiting {
-				said = time.Now()
-				p.log.Warn("not ready yet", "nats", p.natsTarget(), "error", err)
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case err := <-p.failed:
-				return err
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}
-	return nil
 }
