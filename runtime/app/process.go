@@ -251,10 +251,10 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 			p.fail(err)
 		}
 	}()
-	known, err := host.Start(function.Function{
+	known, err := p.startHost(function.Function{
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
-		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
+		Store:    store,
 		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: []host.Report{relayReport(r)},
 	})
 	if err != nil {
@@ -271,6 +271,13 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 	return nil
 }
 
+// startHost starts a function as all of this process are.
+func (p *process) startHost(f function.Function, o host.Options) (*host.Host, error) {
+	o.Conn, o.Logger, o.Release, o.Observer = p.nc, p.log, p.program.Release, p.telemetry.Observer()
+	p.telemetry.Doors(f)
+	return host.Start(f, o)
+}
+
 // startDeadLetters runs the service that answers for what functions gave up on.
 func (p *process) startDeadLetters(store deadletter.Store) error {
 	office := deadletter.New(deadletter.Options{
@@ -278,9 +285,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 	})
 	p.telemetry.DeadLetters(office.Open)
 	p.background(office.Run)
-	h, err := host.Start(office.Function(), host.Options{
-		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
-	})
+	h, err := p.startHost(office.Function(), host.Options{Store: store})
 	if err != nil {
 		return err
 	}
@@ -328,10 +333,7 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	p.onStop(func(ctx context.Context) error { return stopAll(ctx, hosts) })
 	cache := function.NewCache()
 	for _, f := range functions {
-		h, err := host.Start(f, host.Options{
-			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache,
-			Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
-		})
+		h, err := p.startHost(f, host.Options{APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache})
 		if err != nil {
 			return err
 		}
