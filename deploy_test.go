@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,54 @@ func TestManifestsAreCurrent(t *testing.T) {
 	} {
 		if code, out := s.command("manifests "+c.args, c.env); code == 0 || !strings.Contains(out, c.says) || strings.Contains(out, "hidden") {
 			t.Errorf("%s %s: %d %s", c.args, c.env, code, out)
+		}
+	}
+}
+
+// TestManifestsTakeSettingsOver: what is given here holds for the pods, or is
+// refused; nothing of it is dropped in silence.
+func TestManifestsTakeSettingsOver(t *testing.T) {
+	s := &system{t: t}
+	_, plain := s.command("manifests")
+	code, out := s.command("manifests --payment-credit 0 --log-format text", "REVIEW_LIMIT=1000", "SHIPPING_FAIL_FOR=a\"b: c", "FEED_MAX_AGE=24h",
+		"PAYMENT_CREDIT=7", "GRPC_CERT=/etc/waybill/cert.pem", "GRPC_TOKEN=hidden", "ORDERS_DB=postgres://hidden", "DATA_DIR=/elsewhere", "HTTP_LISTEN=127.0.0.1:81")
+	if code != 0 || strings.Contains(out, "hidden") || strings.Contains(out, "elsewhere") || strings.Contains(out, "127.0.0.1:81") {
+		t.Fatalf("%d: %s", code, out)
+	}
+	config := `
+  DRAIN_TIMEOUT: "25s"
+  FEED_MAX_AGE: "24h"
+  FEED_REPLICAS: "1"
+  GRPC_CERT: "/etc/waybill/cert.pem"
+  LOG_FORMAT: "text"
+  METRICS_LISTEN: ":8080"
+  NATS_URL: "nats://nats:4222"
+  PAYMENT_CREDIT: "0"
+  REVIEW_LIMIT: "1000"
+  SHIPPING_FAIL_FOR: "a\"b: c"
+---
+`
+	if !strings.Contains(out, config) {
+		t.Errorf("the ConfigMap has not %s in %s", config, out)
+	}
+	if n := strings.Count(out, "key: GRPC_TOKEN"); n != 1+len(waybill().Functions) {
+		t.Errorf("%d refer to GRPC_TOKEN", n)
+	}
+	job := func(out string) string {
+		return regexp.MustCompile(`name: waybill-provision-0-1-0-[0-9a-f]{8}\n`).FindString(out)
+	}
+	_, image := s.command("manifests --image other:1")
+	if job(plain) == "" || job(plain) == job(out) || job(plain) == job(image) {
+		t.Errorf("Jobs that differ have the names %q, %q and %q", job(plain), job(out), job(image))
+	}
+	for given, says := range map[string]string{
+		"NATS_CONTEXT=home":         "set NATS_URL",
+		"NATS_NKEY=keys/payment.nk": "name it /etc/waybill/payment.nk",
+		"REVIEW_LIMIT=much":         "REVIEW_LIMIT",
+		"SHIPPING_FAIL_FOR=\xff":    "is no text",
+	} {
+		if code, out := s.command("manifests", given); code != 2 || !strings.Contains(out, says) || strings.Contains(out, "kind:") {
+			t.Errorf("%s: %d %s", given, code, out)
 		}
 	}
 }

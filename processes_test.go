@@ -18,6 +18,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/waybill-go/waybill/runtime/natsserver"
 )
 
 // supervisedLine is a line of waybill ls --json.
@@ -207,6 +212,57 @@ func TestHealth(t *testing.T) {
 	if code, _ := status(t, "http://"+listen+"/else"); code != http.StatusNotFound {
 		t.Errorf("/else: %d", code)
 	}
+}
+
+// TestAnEventStoreIsReady when it has reached NATS, and stays so: a bad deploy
+// does not replace good ones, and an outage takes away none.
+func TestAnEventStoreIsReady(t *testing.T) {
+	s := newSystem(t)
+	listen, grpcListen := freePort(t), freePort(t)
+	store := s.start("run eventstore", "NATS_URL=nats://"+s.nats, "METRICS_LISTEN="+listen, "GRPC_LISTEN="+grpcListen)
+	conn, err := grpc.NewClient(grpcListen, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	is := func(httpCode int, serving healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		eventually(t, "be as ready as it is", func() error {
+			health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+			if err != nil || health.GetStatus() != serving {
+				return fmt.Errorf("gRPC: %v, %w", health, err)
+			}
+			if code, text := status(t, "http://"+listen+"/readyz"); code != httpCode {
+				return fmt.Errorf("readyz: %d %s", code, text)
+			}
+			return nil
+		})
+	}
+	eventually(t, "say what it waits for", func() error {
+		if out := store.out.String(); !strings.Contains(out, "not ready yet") || !strings.Contains(out, "not connected to NATS") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	is(http.StatusServiceUnavailable, healthpb.HealthCheckResponse_NOT_SERVING)
+	if strings.Contains(store.out.String(), "msg=ready") {
+		t.Error(store.out.String())
+	}
+	server, err := natsserver.Start(t.Context(), natsserver.Options{Listen: s.nats, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	store.ready()
+	is(http.StatusOK, healthpb.HealthCheckResponse_SERVING)
+	server.Stop()
+	eventually(t, "lose NATS", func() error {
+		if out := store.out.String(); !strings.Contains(out, "lost connection to NATS") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	is(http.StatusOK, healthpb.HealthCheckResponse_SERVING)
 }
 
 func status(t *testing.T, url string) (code int, text string) {

@@ -198,6 +198,8 @@ func TestOneTraceInOneProcess(t *testing.T) {
 		`waybill_events_in_flight{door="ORDERS.>",function="orderview"} 0`,
 		`waybill_appends_total{outcome="stored",stream="ORDERS"} 4`,
 		`waybill_appends_total{outcome="stored",stream="ACCOUNTS"} 1`,
+		`waybill_events_total{door="TIMERS.saga",function="saga",outcome="failed"} 0`,
+		`waybill_requests_total{code="500",door="eventstore.refill",function="eventstore"} 0`,
 		`waybill_commit_appends_total 5`,
 		`waybill_relay_leading 1`, `waybill_relay_position{stream="ORDERS"} 4`, `waybill_relay_lag_events{stream="ORDERS"} 0`,
 		`waybill_nats_connected 1`, `waybill_nats_disconnects_total 0`, `waybill_spans_lost_total{reason="queue_full"} 0`,

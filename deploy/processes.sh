@@ -4,6 +4,9 @@
 #
 #   deploy/processes.sh                        data under ./data
 #   DATA_DIR=/tmp/w deploy/processes.sh
+#   NATS_URL=nats://127.0.0.1:5222 deploy/processes.sh -p 5222 -m 9222
+#
+# Arguments are nats-server's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +23,7 @@ go build -o "$DATA_DIR/waybill" .
 set -m
 pids=()
 stop() {
+	trap '' INT TERM # once is enough: nothing is left behind
 	trap - EXIT
 	# Functions first, then the event store, NATS last.
 	for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
@@ -30,7 +34,9 @@ stop() {
 trap stop EXIT
 trap 'exit 0' INT TERM
 
-nats-server -c nats.conf -sd "$DATA_DIR/jetstream" & pids+=($!)
+# The server takes its store_dir from the file or from -sd, and not from both.
+grep -v store_dir: nats.conf >"$DATA_DIR/nats.conf"
+nats-server -c "$DATA_DIR/nats.conf" -sd "$DATA_DIR/jetstream" "$@" & pids+=($!)
 for f in eventstore placeorder payment payment review shipping cancelorder saga accounts orderview orderquery gateway; do
 	"$DATA_DIR/waybill" run "$f" & pids+=($!)
 done

@@ -195,12 +195,20 @@ func TestMalformedCallsEndNothing(t *testing.T) {
 }
 
 func TestHealthAndReflection(t *testing.T) {
-	_, address := serve(t, backend(t), "127.0.0.1:0")
+	server, address := serve(t, backend(t), "127.0.0.1:0")
 	conn := raw(t, address)
-	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
-	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		t.Fatalf("health: %v, %v", health, err)
+	is := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		for _, service := range []string{"", pb.EventStore_ServiceDesc.ServiceName} {
+			health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+			if err != nil || health.GetStatus() != want {
+				t.Fatalf("health of %q: %v, %v; want %v", service, health, err, want)
+			}
+		}
 	}
+	is(healthpb.HealthCheckResponse_NOT_SERVING)
+	server.Ready()
+	is(healthpb.HealthCheckResponse_SERVING)
 	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -53,7 +53,8 @@ type Server struct {
 }
 
 // NewServer makes the façade of a store, with gRPC's health and reflection
-// services. log may be nil. The options are added to its own.
+// services; health is NOT_SERVING until [Server.Ready]. log may be nil. The
+// options are added to its own.
 func NewServer(store eventstore.Store, access Access, log *slog.Logger, options ...grpc.ServerOption) *Server {
 	if log == nil {
 		log = slog.Default()
@@ -67,9 +68,20 @@ func NewServer(store eventstore.Store, access Access, log *slog.Logger, options 
 	)...)
 	pb.RegisterEventStoreServer(s.grpc, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
-	s.health.SetServingStatus(pb.EventStore_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	s.tell(healthpb.HealthCheckResponse_NOT_SERVING)
 	reflection.Register(s.grpc)
 	return s
+}
+
+// Ready has health be SERVING from now on, until Stop. Calls are answered
+// before, too: health is for who decides whether this server is worth keeping.
+func (s *Server) Ready() { s.tell(healthpb.HealthCheckResponse_SERVING) }
+
+// tell sets the health of the server, and of its one service.
+func (s *Server) tell(now healthpb.HealthCheckResponse_ServingStatus) {
+	for _, service := range []string{"", pb.EventStore_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(service, now)
+	}
 }
 
 // Serve takes calls until Stop.

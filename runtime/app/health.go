@@ -9,6 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -81,5 +85,65 @@ func (p *process) startMetrics(ctx context.Context) error {
 		}
 	}()
 	p.onStop(func(context.Context) error { return server.Close() })
+	return nil
+}
+
+// reachTimeout is how long the database may take to answer at a start.
+const reachTimeout = 2 * time.Second
+
+// reachable says what keeps an event store that starts from its work, so that a
+// bad deploy does not replace good ones. It is not asked again later: an outage
+// of NATS is no reason to take away a store that still takes appends.
+func (p *process) reachable(ctx context.Context, store eventstore.Backend) error {
+	if !p.nc.IsConnected() {
+		return fmt.Errorf("event store is not connected to NATS: %w", p.natsProblem())
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	if _, err := store.Head(ctx, deadletter.Stream); err != nil {
+		return fmt.Errorf("read the event store's database: %w", err)
+	}
+	return nil
+}
+
+// natsProblem is what NATS said last.
+func (p *process) natsProblem() error {
+	if err := p.nc.LastError(); err != nil {
+		return hinted(err)
+	}
+	return nats.ErrNoServers
+}
+
+// sayWaiting is how often the log says what a start waits for.
+const sayWaiting = 5 * time.Second
+
+// awaitReady waits until every function can do its work.
+func (p *process) awaitReady(ctx context.Context, hosts []*host.Host) error {
+	return p.await(ctx, func() error {
+		for _, h := range hosts {
+			if err := h.Ready(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// await waits until there is no problem any more. The log says what it waits for.
+func (p *process) await(ctx context.Context, problem func() error) error {
+	said := time.Now().Add(time.Second - sayWaiting)
+	for err := problem(); err != nil; err = problem() {
+		if time.Since(said) > sayWaiting {
+			said = time.Now()
+			p.log.Warn("not ready yet", "nats", p.natsTarget(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-p.failed:
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 	return nil
 }

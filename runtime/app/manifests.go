@@ -2,8 +2,12 @@ package app
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"regexp"
@@ -33,9 +37,10 @@ type manifestsCommand struct {
 // Help is shown by manifests --help.
 func (manifestsCommand) Help() string {
 	return "Prints a Deployment for every function, for the event store, a Job for " + commandName() + " provision, and for every " +
-		"function that takes events a ScaledObject of KEDA, with the bounds that the function declares. NATS_URL, " +
-		"FEED_REPLICAS, DRAIN_TIMEOUT and SCALE_COOL_DOWN are taken over.\n\nExample:\n\n  $ " + commandName() +
-		" manifests --nats-url nats://nats:4222 | kubectl apply -f -"
+		"function that takes events a ScaledObject of KEDA, with the bounds that the function declares. Settings that are given are " +
+		"taken over, whether as flags or as variables, but for where this machine listens and keeps its data; secrets are referred to, " +
+		"and files are those of a Secret, in " + filesDir + ". Variables of one part alone, OTEL_ ones too, are in a Secret of that part." +
+		"\n\nExample:\n\n  $ " + commandName() + " manifests --nats-url nats://nats:4222 --review-limit 1000 | kubectl apply -f -"
 }
 
 // What manifests puts into YAML as it is.
@@ -74,11 +79,18 @@ func (c manifestsCommand) check(natsURL string) error {
 type manifests struct {
 	manifestsCommand
 	Program, Tag, Store string
-	NATSURL, Drain      string
-	FeedReplicas        int
-	Grace, CoolDown     int      // seconds
-	Secrets             []string // variables that are in the Secret
+	Files               string    // where the files of a Secret are
+	Settings            []setting // of all
+	Grace, CoolDown     int       // seconds
+	StoreSecrets        []string  // the event store's variables that are in the Secret
+	Secrets             []string  // all of these
 	Functions           []manifest
+}
+
+// Hash is short, and another one when the spec or the settings change.
+func (m manifests) Hash(spec string) string {
+	sum := sha256.Sum256(fmt.Append(nil, m.Settings, spec))
+	return hex.EncodeToString(sum[:4])
 }
 
 // manifest is one function.
@@ -87,16 +99,19 @@ type manifest struct {
 	Stream, Durable string // empty if it takes no events
 	Secrets         []string
 	Ports           []port
+	Answers         bool // requests, which wait for nobody
 }
 
 // port is what a function listens on, as its setting NAME_LISTEN says.
 type port struct{ Variable, Name, Number string }
 
+const eventStoreDB = "EVENTSTORE_DB"
+
 // endGrace is how much longer than its drain a pod may take to end.
 const endGrace = 5 * time.Second
 
 // Run prints the manifests.
-func (c manifestsCommand) Run(s *session) error {
+func (c manifestsCommand) Run(ctx context.Context, s *session) error {
 	natsURL := s.settings.NATSURL
 	if natsURL == "" {
 		natsURL = "nats://nats:4222"
@@ -107,23 +122,20 @@ func (c manifestsCommand) Run(s *session) error {
 	if err := c.check(natsURL); err != nil {
 		return err
 	}
+	settings, given, err := s.podSettings(ctx, natsURL)
+	if err != nil {
+		return err
+	}
 	m := manifests{
 		manifestsCommand: c, Program: s.program.Name, Tag: strings.ToLower(strings.NewReplacer(".", "-", "+", "-").Replace(s.program.Release)),
-		Store: EventStore, NATSURL: natsURL, FeedReplicas: s.settings.FeedReplicas, Drain: s.settings.DrainTimeout.String(),
+		Store: EventStore, Files: filesDir, Settings: settings,
 		Grace: seconds(s.settings.DrainTimeout + endGrace), CoolDown: seconds(s.settings.ScaleCoolDown),
-		Secrets: []string{"EVENTSTORE_DB"},
+		StoreSecrets: append([]string{eventStoreDB}, given...),
 	}
+	m.Secrets = slices.Clone(m.StoreSecrets)
 	for _, f := range s.program.Functions {
-		one := manifest{Function: f.WithDefaults()}
-		if d, ok := host.DurableOf(f); ok {
-			one.Stream, one.Durable = d.Stream, d.Config.Durable
-		}
-		for _, r := range f.Needs {
-			if own := r.Config(); own != nil {
-				one.Secrets = append(one.Secrets, secrets(own)...)
-				one.Ports = append(one.Ports, ports(own)...)
-			}
-		}
+		one := manifestOf(f)
+		one.Secrets = append(one.Secrets, given...)
 		for _, name := range one.Secrets {
 			if !slices.Contains(m.Secrets, name) {
 				m.Secrets = append(m.Secrets, name)
@@ -131,15 +143,54 @@ func (c manifestsCommand) Run(s *session) error {
 		}
 		m.Functions = append(m.Functions, one)
 	}
-	t, err := template.New("manifests").Funcs(template.FuncMap{"q": strconv.Quote}).Parse(manifestsTemplate)
-	if err != nil {
+	return m.print(s.stdout)
+}
+
+func manifestOf(f function.Function) manifest {
+	one := manifest{Function: f.WithDefaults()}
+	if d, ok := host.DurableOf(f); ok {
+		one.Stream, one.Durable = d.Stream, d.Config.Durable
+	}
+	for _, d := range f.Doors {
+		switch d.(type) {
+		case *function.Request, *function.Server:
+			one.Answers = true
+		}
+	}
+	for _, r := range f.Needs {
+		if own := r.Config(); own != nil {
+			one.Secrets = append(one.Secrets, secrets(own)...)
+			one.Ports = append(one.Ports, ports(own)...)
+		}
+	}
+	return one
+}
+
+// part is one Deployment or Job, for what all of them have.
+type part struct {
+	manifests
+	Part string
+}
+
+func (m manifests) print(to io.Writer) error {
+	t := template.New("manifests")
+	t.Funcs(template.FuncMap{
+		"q":    strconv.Quote,
+		"part": func(name string) part { return part{m, name} },
+		"text": func(name string, of any) (string, error) {
+			var out strings.Builder
+			err := t.ExecuteTemplate(&out, name, of)
+			return out.String(), err
+		},
+	})
+	if _, err := t.Parse(manifestsTemplate); err != nil {
 		return fmt.Errorf("make manifests: %w", err)
 	}
 	var out bytes.Buffer
 	if err := t.Execute(&out, m); err != nil {
 		return fmt.Errorf("make manifests: %w", err)
 	}
-	_, err = s.stdout.Write(append(bytes.TrimRight(out.Bytes(), "\n"), '\n'))
+	_, err := to.Write(append(bytes.TrimRight(out.Bytes(), "\n"), '\n'))
 	return err
 }
 

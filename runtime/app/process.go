@@ -251,17 +251,31 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 			p.fail(err)
 		}
 	}()
-	known, err := host.Start(function.Function{
+	known, err := p.startHost(function.Function{
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
-		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
+		Store:    store,
 		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: []host.Report{relayReport(r)},
 	})
 	if err != nil {
 		return err
 	}
 	p.onStop(known.Stop)
-	return p.startDeadLetters(store)
+	if err := p.startDeadLetters(store); err != nil {
+		return err
+	}
+	if err := p.await(ctx, func() error { return p.reachable(ctx, store) }); err != nil {
+		return err
+	}
+	server.Ready() // an outage later does not take that back
+	return nil
+}
+
+// startHost starts a function as all of this process are.
+func (p *process) startHost(f function.Function, o host.Options) (*host.Host, error) {
+	o.Conn, o.Logger, o.Release, o.Observer = p.nc, p.log, p.program.Release, p.telemetry.Observer()
+	p.telemetry.Doors(f)
+	return host.Start(f, o)
 }
 
 // startDeadLetters runs the service that answers for what functions gave up on.
@@ -271,9 +285,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 	})
 	p.telemetry.DeadLetters(office.Open)
 	p.background(office.Run)
-	h, err := host.Start(office.Function(), host.Options{
-		Conn: p.nc, Store: store, Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
-	})
+	h, err := p.startHost(office.Function(), host.Options{Store: store})
 	if err != nil {
 		return err
 	}
@@ -321,10 +333,7 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	p.onStop(func(ctx context.Context) error { return stopAll(ctx, hosts) })
 	cache := function.NewCache()
 	for _, f := range functions {
-		h, err := host.Start(f, host.Options{
-			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache,
-			Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
-		})
+		h, err := p.startHost(f, host.Options{APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache})
 		if err != nil {
 			return err
 		}
@@ -332,28 +341,4 @@ func (p *process) startFunctions(ctx context.Context, functions []function.Funct
 	}
 	p.health.watch(hosts)
 	return p.awaitReady(ctx, hosts)
-}
-
-// sayWaiting is how often the log says what a start waits for.
-const sayWaiting = 5 * time.Second
-
-// awaitReady waits until every function can do its work.
-func (p *process) awaitReady(ctx context.Context, hosts []*host.Host) error {
-	said := time.Now().Add(time.Second - sayWaiting)
-	for _, h := range hosts {
-		for err := h.Ready(); err != nil; err = h.Ready() {
-			if time.Since(said) > sayWaiting {
-				said = time.Now()
-				p.log.Warn("not ready yet", "nats", p.natsTarget(), "error", err)
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case err := <-p.failed:
-				return err
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -101,23 +103,56 @@ type doorKey struct {
 	event          bool
 }
 
-func (m *metrics) door(t host.Taken) *door {
-	key := doorKey{t.Function, t.Door, t.Stream != ""}
+func keyOf(t host.Taken) doorKey { return doorKey{t.Function, t.Door, t.Stream != ""} }
+
+func (m *metrics) door(key doorKey) *door {
 	if d, ok := m.doors.Load(key); ok {
 		return d.(*door) //nolint:forcetypeassert // nothing else is in there
 	}
-	labels := prometheus.Labels{"function": t.Function, "door": t.Door}
+	labels := prometheus.Labels{"function": key.function, "door": key.door}
 	d := &door{}
 	if key.event {
 		d.inFlight, d.waiting = m.eventsInFlight.With(labels), m.eventsWaiting.With(labels)
 		d.outcomes, d.durations = m.events.MustCurryWith(labels), m.eventDurations.With(labels)
-		d.redelivered, d.buried = m.redelivered.With(labels), m.buried.MustCurryWith(prometheus.Labels{"function": t.Function})
+		d.redelivered, d.buried = m.redelivered.With(labels), m.buried.MustCurryWith(prometheus.Labels{"function": key.function})
 	} else {
 		d.inFlight, d.waiting = m.requestsInFlight.With(labels), m.requestsWaiting.With(labels)
 		d.outcomes, d.durations = m.requests.MustCurryWith(labels), m.requestDurations.With(labels)
 	}
+	for _, outcome := range key.alarming() {
+		d.outcomes.WithLabelValues(outcome)
+	}
 	m.doors.Store(key, d) // whoever was as fast has the same counters in it
 	return d
+}
+
+// alarming are the outcomes that are told as 0 before the first: a rate sees no
+// rise in what begins at 1.
+func (k doorKey) alarming() []string {
+	if k.event {
+		return []string{function.Failed.String(), function.Buried.String()}
+	}
+	var all []string
+	for _, code := range []function.Code{function.CodeOverloaded, function.CodeInternal, function.CodeUnavailable} {
+		all = append(all, strconv.Itoa(int(code)))
+	}
+	return all
+}
+
+// Doors has the doors of a function that is about to start counted, from 0 on.
+// What a Serve door takes is known when it is asked for.
+func (t *Telemetry) Doors(f function.Function) {
+	if t.metrics == nil {
+		return
+	}
+	for _, d := range f.Doors {
+		if request, ok := d.(*function.Request); ok {
+			t.metrics.door(doorKey{function: f.Name, door: request.Subject()})
+		}
+	}
+	for _, d := range host.DurablesOf(f) {
+		t.metrics.door(doorKey{function: f.Name, door: d.Config.FilterSubject, event: true})
+	}
 }
 
 func (m *metrics) appended(stream, outcome string, took time.Duration) {

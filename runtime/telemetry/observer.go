@@ -58,7 +58,7 @@ func (h headers) Keys() []string { return []string{"traceparent", "tracestate"} 
 func (o *observer) Observe(t host.Taken) host.Observation {
 	n := &observation{span: trace.SpanFromContext(context.Background()), event: t.Stream != ""}
 	if o.metrics != nil {
-		n.door = o.metrics.door(t)
+		n.door = o.metrics.door(keyOf(t))
 		n.door.waiting.Inc()
 		if t.Deliveries > 1 {
 			n.door.redelivered.Inc()

@@ -24,6 +24,7 @@ import (
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -244,6 +245,24 @@ func TestRequests(t *testing.T) {
 		}
 		tells(t, scrape(t, tel), `waybill_requests_total{code="`+code+`",door="orders.place",function="f"} 1`)
 	}
+}
+
+// TestDoorsBeginAtZero: an alert on a rate would miss what begins at 1.
+func TestDoorsBeginAtZero(t *testing.T) {
+	tel, _ := recorded()
+	tel.Doors(function.Function{Name: "view", Doors: []function.Door{
+		function.Project("ORDERS", nil), function.Endpoint("orders.get", func(context.Context, string) (int, error) { return 0, nil }),
+	}})
+	text := scrape(t, tel)
+	tells(t, text, `waybill_events_total{door="ORDERS.>",function="view",outcome="failed"} 0`, `waybill_events_total{door="ORDERS.>",function="view",outcome="buried"} 0`)
+	for _, code := range []string{"429", "500", "503"} {
+		tells(t, text, `waybill_requests_total{code="`+code+`",door="orders.get",function="view"} 0`)
+	}
+	n := tel.Observer().Observe(event("", 1)) // it is the same door
+	n.Settle("failed", time.Millisecond, errors.New("no"))
+	n.End()
+	tells(t, scrape(t, tel), `waybill_events_total{door="ORDERS.>",function="view",outcome="failed"} 1`)
+	(&Telemetry{}).Doors(function.Function{}) // nobody asks
 }
 
 func TestRelayedEventsOfASampledTrace(t *testing.T) {

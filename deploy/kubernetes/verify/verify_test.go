@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/waybill-go/waybill/deploy/kubernetes/verify"
@@ -37,6 +39,17 @@ func TestStrict(t *testing.T) {
 			t.Errorf("%s comes before what it needs is provisioned", d.Name)
 		}
 		checkPods(t, d)
+	}
+	budgets := verify.Of[policyv1.PodDisruptionBudget](all)
+	for _, b := range budgets {
+		if !slices.ContainsFunc(deployments, func(d *appsv1.Deployment) bool {
+			return d.Name == b.Name && maps.Equal(d.Spec.Selector.MatchLabels, b.Spec.Selector.MatchLabels)
+		}) {
+			t.Errorf("the PodDisruptionBudget %s is for nothing", b.Name)
+		}
+	}
+	if len(budgets) != 8 { // the event store, and what answers requests
+		t.Errorf("there are %d PodDisruptionBudgets", len(budgets))
 	}
 	services := verify.Of[corev1.Service](all)
 	for _, s := range services {
