@@ -85,8 +85,11 @@ type manifests struct {
 type manifest struct {
 	function.Function
 	Stream, Durable string // empty if it takes no events
-	Secrets         []string
-	Ports           []port
+	// Widens says that its durable brings all events of a stream to several doors.
+	// A release before may have filtered fewer: its replicas have to stop first.
+	Widens  bool
+	Secrets []string
+	Ports   []port
 }
 
 // port is what a function listens on, as its setting NAME_LISTEN says.
@@ -117,6 +120,7 @@ func (c manifestsCommand) Run(s *session) error {
 		one := manifest{Function: f.WithDefaults()}
 		if d, ok := host.DurableOf(f); ok {
 			one.Stream, one.Durable = d.Stream, d.Config.Durable
+			one.Widens = strings.HasSuffix(d.Config.FilterSubject, ".>") && !slices.ContainsFunc(f.Doors, isProjection)
 		}
 		for _, r := range f.Needs {
 			if own := r.Config(); own != nil {
@@ -141,6 +145,11 @@ func (c manifestsCommand) Run(s *session) error {
 	}
 	_, err = s.stdout.Write(append(bytes.TrimRight(out.Bytes(), "\n"), '\n'))
 	return err
+}
+
+func isProjection(d function.Door) bool {
+	_, is := d.(*function.Projection)
+	return is
 }
 
 // secrets are the variables of a resource's settings that may hold a password.
