@@ -319,10 +319,10 @@ func stopAll(ctx context.Context, hosts []*host.Host) error {
 func (p *process) startFunctions(ctx context.Context, functions []function.Function) error {
 	var hosts []*host.Host
 	p.onStop(func(ctx context.Context) error { return stopAll(ctx, hosts) })
-	cache := function.NewCache()
+	cache, alone := function.NewCache(), host.NewAlone()
 	for _, f := range functions {
 		h, err := host.Start(f, host.Options{
-			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache,
+			Conn: p.nc, APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache, Alone: alone,
 			Logger: p.log, Release: p.program.Release, Observer: p.telemetry.Observer(),
 		})
 		if err != nil {
