@@ -4,7 +4,8 @@
 //	request.go   a request: queue group, keyed, answered or refused
 //	serve.go     a protocol of its own, and what it asks of other functions
 //	durable.go   a durable consumer: what it is to be, found, made
-//	consumer.go  pulls from it, and keeps the leases
+//	consumer.go  has it, and what came from it in hand
+//	pull.go      pulls from it, and keeps the leases
 //	problem.go   what keeps it from that, and who is told
 //	event.go     one event at a time of an aggregate, many at once
 //	timer.go     timers: armed, fired, armed again after a loss
