@@ -100,6 +100,9 @@ type manifest struct {
 	Secrets         []string
 	Ports           []port
 	Answers         bool // requests, which wait for nobody
+	// Widens says that its durable brings all events of a stream to several doors.
+	// A release before may have filtered fewer: its replicas have to stop first.
+	Widens bool
 }
 
 // port is what a function listens on, as its setting NAME_LISTEN says.
@@ -150,6 +153,7 @@ func manifestOf(f function.Function) manifest {
 	one := manifest{Function: f.WithDefaults()}
 	if d, ok := host.DurableOf(f); ok {
 		one.Stream, one.Durable = d.Stream, d.Config.Durable
+		one.Widens = strings.HasSuffix(d.Config.FilterSubject, ".>") && !slices.ContainsFunc(f.Doors, isProjection)
 	}
 	for _, d := range f.Doors {
 		switch d.(type) {
@@ -192,6 +196,11 @@ func (m manifests) print(to io.Writer) error {
 	}
 	_, err := to.Write(append(bytes.TrimRight(out.Bytes(), "\n"), '\n'))
 	return err
+}
+
+func isProjection(d function.Door) bool {
+	_, is := d.(*function.Projection)
+	return is
 }
 
 // secrets are the variables of a resource's settings that may hold a password.

@@ -331,9 +331,9 @@ func stopAll(ctx context.Context, hosts []*host.Host) error {
 func (p *process) startFunctions(ctx context.Context, functions []function.Function) error {
 	var hosts []*host.Host
 	p.onStop(func(ctx context.Context) error { return stopAll(ctx, hosts) })
-	cache := function.NewCache()
+	cache, alone := function.NewCache(), host.NewAlone()
 	for _, f := range functions {
-		h, err := p.startHost(f, host.Options{APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache})
+		h, err := p.startHost(f, host.Options{APIPrefix: p.settings.NATSJSAPIPrefix, Store: p.store, Cache: cache, Alone: alone})
 		if err != nil {
 			return err
 		}

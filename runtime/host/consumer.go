@@ -179,75 +179,6 @@ func (c *consumer) reachStore() error {
 	return nil
 }
 
-// errCut ends the pulling when the event store can't be reached from here.
-var errCut = errors.New("the event store can't be reached from here")
-
-// errWidened ends it when what comes is not what the durable filtered.
-var errWidened = errors.New("a newer release has widened the durable")
-
-// pullFrom pulls until the drain begins, the durable is lost, or the event
-// store.
-func (c *consumer) pullFrom(durable jetstream.Consumer) error {
-	select {
-	case why := <-c.cut:
-		c.log.Debug("was told before", "error", why)
-	default:
-	}
-	c.crowd.at(durable)
-	leases, endLeases := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
-	defer func() { endLeases(); wg.Wait() }()
-	for {
-		free, err := c.awaitRoom()
-		if err != nil {
-			// What is in hand may run for as long as a drain lets it.
-			c.door.drain()
-			return err
-		}
-		// A pull that is left alone ends by itself, so nothing that the server
-		// sends is ever missed: not at a drain either.
-		batch, err := durable.Fetch(free, jetstream.FetchMaxWait(c.h.opts.Refresh))
-		if err != nil {
-			return fmt.Errorf("pull: %w", err)
-		}
-		for m := range batch.Messages() {
-			c.take(m)
-		}
-		if err := batch.Error(); err != nil {
-			return fmt.Errorf("pull: %w", err)
-		}
-	}
-}
-
-// awaitRoom waits until half of what may be in hand is free, so that one pull
-// brings many. An error says why there will be no more pulls.
-func (c *consumer) awaitRoom() (free int, err error) {
-	most := c.door.capacity()
-	for {
-		if c.stopping() {
-			return 0, c.pull.Err()
-		}
-		c.mu.Lock()
-		free = most - len(c.held)
-		c.mu.Unlock()
-		if free >= max(1, most/2) {
-			select {
-			case err := <-c.cut:
-				return 0, err
-			default:
-				return free, nil
-			}
-		}
-		select {
-		case <-c.freed:
-		case err := <-c.cut:
-			return 0, err
-		case <-c.pull.Done():
-		}
-	}
-}
-
 // take makes a delivery of a message and hands it on.
 func (c *consumer) take(m jetstream.Msg) {
 	d := &delivery{msg: m, began: time.Now()}
@@ -287,30 +218,6 @@ func (c *consumer) cutOff(why error) {
 	select {
 	case c.cut <- why:
 	default: // it is being told
-	}
-}
-
-// extend prolongs the lease of everything in hand, and with it the time until
-// the server would give it to another.
-func (c *consumer) extend(ctx context.Context, every time.Duration) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		c.mu.Lock()
-		held := make([]*delivery, 0, len(c.held))
-		for d := range c.held {
-			held = append(held, d)
-		}
-		c.mu.Unlock()
-		for _, d := range held {
-			// One that was acknowledged meanwhile refuses, as it should.
-			_ = d.msg.InProgress()
-		}
 	}
 }
 

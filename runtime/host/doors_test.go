@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -112,6 +113,39 @@ func TestADoorMoreWidensTheDurable(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestADoorMoreAfterABacklog: the release before gave back what it had in hand
+// when it was stopped, so that is unacknowledged until somebody takes it.
+func TestADoorMoreAfterABacklog(t *testing.T) {
+	w := newWorld(t)
+	w.append(5)
+	old := w.durable("grows")
+	w.eventually("take all in hand", func() error {
+		batch, err := old.FetchNoWait(5)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for m := range batch.Messages() {
+			n++
+			if err := m.Nak(); err != nil {
+				return err
+			}
+		}
+		if n == 0 {
+			return errors.New("none came")
+		}
+		return batch.Error()
+	})
+	w.eventually("be given back", func() error {
+		if c := w.consumer("grows"); c.NumAckPending == 0 || c.NumWaiting > 0 {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	w.eventually("take over", w.start(twice("grows")).Ready)
+	w.isEventually(10)
 }
 
 func (w *world) valueOf(id string) (n int) {

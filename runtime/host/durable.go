@@ -124,9 +124,10 @@ func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 
 // widen has a durable bring all events of its stream, from where it stands, as a
 // function needs it that got another door. Replicas of the release before must
-// not run any more: what is new would come to them.
+// not pull any more: what is new would come to them. What they gave back when
+// they stopped, or still have in hand, is unacknowledged, and no reason to wait.
 func (d Durable) widen(ctx context.Context, stream jetstream.Stream, has *jetstream.ConsumerInfo) (jetstream.Consumer, error) {
-	if has.NumWaiting > 0 || has.NumAckPending > 0 {
+	if has.NumWaiting > 0 {
 		return nil, fmt.Errorf("widen durable %s of %s from %q to %q: a replica of the release before still uses it; it is widened when all of those are stopped",
 			d.Config.Durable, d.Stream, has.Config.FilterSubject, d.Config.FilterSubject)
 	}

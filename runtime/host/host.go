@@ -4,12 +4,14 @@
 //	request.go   a request: queue group, keyed, answered or refused
 //	serve.go     a protocol of its own, and what it asks of other functions
 //	durable.go   a durable consumer: what it is to be, found, made
-//	consumer.go  pulls from it, and keeps the leases
+//	consumer.go  has it, and what came from it in hand
+//	pull.go      pulls from it, and keeps the leases
 //	problem.go   what keeps it from that, and who is told
 //	event.go     one event at a time of an aggregate, many at once
 //	timer.go     timers: armed, fired, armed again after a loss
 //	batch.go     events in batches, for projections
 //	settle.go    what becomes of an event: its fate
+//	alone.go     who may end the process is handled alone
 //	crowd.go     whether too many wait to be tried again
 //	counter.go   how often an event failed, or was begun
 //	replay.go    one event again, that had become a dead letter
@@ -44,6 +46,9 @@ type Options struct {
 	Store     eventstore.Store
 	// Cache is shared by the functions of a process; may be nil.
 	Cache *function.Cache
+	// Alone is shared by the functions of a process: what may end the process is
+	// handled while nothing else is. Nil gives the function one of its own.
+	Alone *Alone
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 	// Release is the program's semantic version, unless the function says its
@@ -90,7 +95,6 @@ type Host struct {
 	// consumers are that of the events, and then that of the timers.
 	consumers []*consumer
 	timers    *timers
-	alone     sync.RWMutex // locked while a suspect is handled, and read-locked for all others
 	stop      sync.Once
 	stopErr   error
 }
@@ -125,7 +129,11 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	if opts.ArmAgain == 0 {
 		opts.ArmAgain = time.Hour
 	}
+	if opts.Alone == nil {
+		opts.Alone = NewAlone()
+	}
 	f = f.WithDefaults()
+	opts.Alone.share(f.Deadline)
 	h := &Host{f: f, opts: opts, log: opts.Logger.With("function", f.Name), runner: function.NewRunner(f.Name, opts.Store, opts.Cache)}
 	h.work, h.endWork = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {

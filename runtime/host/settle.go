@@ -64,20 +64,33 @@ func (c *consumer) suspects(d *delivery) bool {
 
 // beside handles something that others may be handled beside.
 func (c *consumer) beside(handle func() error) error {
-	c.h.alone.RLock()
-	defer c.h.alone.RUnlock()
+	end, err := c.h.opts.Alone.beside(c.h.work)
+	if err != nil {
+		return errStopping
+	}
+	defer end()
 	return handle()
 }
 
-// handleAlone handles a suspect while nothing else of this function is handled,
+// errStopping has an event given back that was not begun.
+var errStopping = fmt.Errorf("%w: stopping", function.ErrUnavailable)
+
+// handleAlone handles a suspect while nothing else of this process is handled,
 // and notes that it began before it does: what ends the process is found by what
 // began and never ended, and its neighbours are not taken for it. While that
 // can't be noted it is handled nevertheless: to wait would stop the innocent.
 func (c *consumer) handleAlone(d *delivery, handle func() error) error {
-	c.h.alone.Lock()
-	defer c.h.alone.Unlock()
+	end, alone, err := c.h.opts.Alone.alone(c.h.work)
+	if err != nil {
+		return errStopping
+	}
+	defer end()
 	if c.stopping() {
-		return fmt.Errorf("%w: stopping", function.ErrUnavailable) // to be given back
+		return errStopping
+	}
+	if !alone {
+		c.log.WarnContext(c.context(d), "suspect is not handled alone: a handler does not return", "position", d.sequence)
+		return handle()
 	}
 	n, err := c.begun.add(c.h.work, d.sequence)
 	if err != nil {

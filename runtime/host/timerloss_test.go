@@ -106,6 +106,66 @@ func TestTimersStreamIsDeleted(t *testing.T) {
 	w.once(10, due)
 }
 
+// TestTimersStreamIsDeletedWhileAllAreBusy: nothing is pulled then, and when
+// something is, stream and durable are there again.
+func TestTimersStreamIsDeletedWhileAllAreBusy(t *testing.T) {
+	const n = 10
+	due := time.Now().Add(-time.Second)
+	busy, release := make(chan struct{}, n), make(chan struct{})
+	var w *world
+	var d waits
+	d.until = func(c counter) time.Time {
+		switch {
+		case c.Value > 0:
+			return time.Time{}
+		case c.ID == "c0" || c.ID == "c1":
+			return due
+		default:
+			return due.Add(time.Hour)
+		}
+	}
+	d.open = func(ctx context.Context) iter.Seq2[string, error] { return waitUntil(w.store, due).open(ctx) }
+	d.fire = func(ctx context.Context, _ counter) ([]event, error) {
+		busy <- struct{}{}
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return []event{counted{1}}, nil
+	}
+	f := timed("late", d)
+	f.Concurrency, f.Deadline = 1, time.Minute
+	w = newWorld(t, f)
+	w.append(n)
+	w.start(f)
+	w.armed(n)
+	<-busy
+	w.eventually("have both in hand", func() error {
+		js, err := jetstream.New(w.nc)
+		if err != nil {
+			return err
+		}
+		c, err := js.Consumer(t.Context(), function.TimersStream, "late")
+		if err != nil {
+			return err
+		}
+		if c.CachedInfo().NumAckPending != 2 {
+			return fmt.Errorf("%+v", c.CachedInfo())
+		}
+		return nil
+	})
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), function.TimersStream); err != nil {
+		t.Fatal(err)
+	}
+	w.armed(n)
+	close(release)
+	w.isEventually(2)
+}
+
 // TestTimersOfAStoppedReplica fire in another.
 func TestTimersOfAStoppedReplica(t *testing.T) {
 	w := newWorld(t)

@@ -102,7 +102,9 @@ type world struct {
 	observer host.Observer
 }
 
-func newWorld(t testing.TB) *world {
+// newWorld makes one, whose relay makes the durables of the functions' timers too,
+// as a process with an event store does.
+func newWorld(t testing.TB, functions ...function.Function) *world {
 	t.Helper()
 	w := &world{t: t, server: natstest.Start(t)}
 	w.nc = w.server.Connect()
@@ -111,9 +113,9 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.store.Close() })
-	timers, _ := host.Timers(1)
+	timers, durables := host.Timers(1, functions...)
 	r, err := relay.New(w.store, w.nc, relay.Options{
-		Others:  []relay.Other{{Config: timers}},
+		Others:  []relay.Other{{Config: timers, Durables: durables}},
 		Streams: []string{"COUNTERS"}, Floors: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
