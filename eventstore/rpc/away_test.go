@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -219,16 +218,6 @@ func TestStopWaitsForCallsUnderWay(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-	}
-}
-
-func TestHealthByName(t *testing.T) {
-	_, address := serve(t, &instant{}, "127.0.0.1:0")
-	for _, name := range []string{"", pb.EventStore_ServiceDesc.ServiceName} {
-		reply, err := healthpb.NewHealthClient(raw(t, address)).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
-		if err != nil || reply.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-			t.Errorf("health of %q: %v, %v", name, reply, err)
-		}
 	}
 }
 
