@@ -69,3 +69,8 @@ var ErrConflicts = errors.New("aggregate keeps changing")
 // ErrUnavailable says that something a handler needs is away: a database, the
 // event store. The event waits in hand until it is back, and is not counted.
 var ErrUnavailable = eventstore.ErrUnavailable
+
+// ErrLate says that a handler's time ended in a call of the event store. That is
+// ErrUnavailable too, since a store that is slow or away does that; but where the
+// store answers others it is this message that takes it too long.
+var ErrLate = errors.New("it did not answer in time")

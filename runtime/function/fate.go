@@ -44,6 +44,7 @@ func (f Fate) String() string {
 //	anything while stopping            GivenBack   no
 //	ErrConflicts                       Yielded     no
 //	store unavailable or overloaded    Held        no
+//	ErrLate, and the store answers     Failed      yes: see the host
 //	anything else, a panic, deadline   Failed      yes
 func FateOf(err error, stopping bool) Fate {
 	var (

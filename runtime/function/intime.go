@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 )
@@ -13,17 +14,27 @@ import (
 // did not fail, so it must not be counted as if it had.
 type inTime struct{ eventstore.Store }
 
+// appendTime is what a store needs for an append at the very most, however many
+// wait. One that was given as much and ended late was not late by its message's
+// fault: a store may well answer reads and hang on every commit.
+const appendTime = time.Second
+
 // late is the error of a call that had time when it began.
 func late(began, err error) error {
-	if began == nil && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: it did not answer in time: %w", eventstore.ErrUnavailable, err)
+	if began == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, eventstore.ErrUnavailable) {
+		return fmt.Errorf("%w: %w: %w", eventstore.ErrUnavailable, ErrLate, err)
 	}
 	return err
 }
 
 func (s inTime) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
 	began := ctx.Err()
+	until, bounded := ctx.Deadline()
+	enough := !bounded || time.Until(until) >= appendTime
 	done, err := s.Store.Append(ctx, a)
+	if enough && began == nil && errors.Is(err, context.DeadlineExceeded) {
+		return done, fmt.Errorf("%w: it did not answer in time: %w", eventstore.ErrUnavailable, err)
+	}
 	return done, late(began, err)
 }
 

@@ -86,6 +86,7 @@ func (b *batchDoor) apply(batch []*delivery) {
 }
 
 func (b *batchDoor) handle(batch []*delivery) error {
+	defer b.c.calls(batch...)()
 	ctx, cancel := context.WithTimeout(b.c.h.work, b.c.h.f.Deadline)
 	defer cancel()
 	events, observed := make([]eventstore.Event, len(batch)), make([]Observation, len(batch))

@@ -57,13 +57,14 @@ type consumer struct {
 
 	mu    sync.Mutex
 	held  map[*delivery]struct{}
-	freed chan struct{} // told when a delivery is let go
-	cut   chan error    // told why no more may be pulled by this process
-	state error         // why nothing is pulled; nil when it is
-	since time.Time     // when that began
-	told  string        // what the log says of it
-	waits int           // deliveries in hand that wait for what is away
-	why   string        // what that is
+	runs  map[*delivery]*run // those that a handler was called for
+	freed chan struct{}      // told when a delivery is let go
+	cut   chan error         // told why no more may be pulled by this process
+	state error              // why nothing is pulled; nil when it is
+	since time.Time          // when that began
+	told  string             // what the log says of it
+	waits int                // deliveries in hand that wait for what is away
+	why   string             // what that is
 }
 
 // dispatcher hands deliveries to a handler.
@@ -96,7 +97,7 @@ func (h *Host) newConsumer(js jetstream.JetStream, durable Durable, stats map[st
 	c := &consumer{
 		h: h, js: js, durable: durable, stream: stream, subject: durable.Config.FilterSubject, stats: stats,
 		log:  h.log.With("stream", stream),
-		held: map[*delivery]struct{}{}, freed: make(chan struct{}, 1), cut: make(chan error, 1),
+		held: map[*delivery]struct{}{}, runs: map[*delivery]*run{}, freed: make(chan struct{}, 1), cut: make(chan error, 1),
 		state:    errors.New("starting"),
 		failures: newCounter(js, h.f.Name+"."+stream), begun: newCounter(js, h.f.Name+"."+stream+".began"),
 	}

@@ -62,6 +62,7 @@ func (e *eventDoor) add(d *delivery) {
 
 func (e *eventDoor) handle(d *delivery) (err error) {
 	defer recovered(&err)
+	defer e.c.calls(d)()
 	d.observed.Begin()
 	ctx, cancel := context.WithTimeout(e.c.context(d), e.c.h.f.Deadline)
 	defer cancel()
@@ -74,7 +75,12 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 func (e *eventDoor) replay(d *delivery) error {
 	done := make(chan error, 1)
 	_ = e.jobs.add(d.event.Aggregate, func() { done <- e.c.beside(func() error { return e.handle(d) }) })
-	return <-done // every job before it has a deadline, and so has it
+	select { // every job before it has a deadline, and so has it
+	case err := <-done:
+		return err
+	case <-e.c.h.work.Done():
+		return e.c.h.work.Err()
+	}
 }
 
 // drain waits for this door's own, each of which has a deadline: the other doors

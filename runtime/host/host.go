@@ -288,7 +288,8 @@ func (h *Host) Ready() error {
 
 // Stop takes nothing more, finishes what runs, hands back what has not begun,
 // and returns when the last reply and acknowledgement are out. When ctx ends
-// first, the handlers' contexts end, and the error says so.
+// first, the handlers' contexts end, and the error says so; those that do not
+// return then are left alone a second later.
 func (h *Host) Stop(ctx context.Context) error {
 	h.stop.Do(func() {
 		stopped := make(chan struct{})
@@ -304,12 +305,16 @@ func (h *Host) Stop(ctx context.Context) error {
 		for _, c := range h.consumers {
 			wg.Go(c.drain)
 		}
-		wg.Wait()
+		returned := h.await(ctx, &wg)
 		h.endWork()
 		if h.service != nil {
 			h.service.Stop()
 		}
-		if ctx.Err() != nil {
+		switch {
+		case !returned:
+			h.stopErr = fmt.Errorf("drain function %q: a handler does not return: %w", h.f.Name, ctx.Err())
+			return
+		case ctx.Err() != nil:
 			h.stopErr = fmt.Errorf("drain function %q: out of time: %w", h.f.Name, ctx.Err())
 			return
 		}
@@ -320,4 +325,29 @@ func (h *Host) Stop(ctx context.Context) error {
 		}
 	})
 	return h.stopErr
+}
+
+// lastWord is how long a handler has, whose context has ended, to give back what
+// it has in hand.
+const lastWord = time.Second
+
+// await waits for all doors, until ctx ends and a little longer. It answers false
+// when a handler has not returned by then.
+func (h *Host) await(ctx context.Context, doors *sync.WaitGroup) bool {
+	drained := make(chan struct{})
+	go func() { // as long as the handler that does not return
+		defer close(drained)
+		doors.Wait()
+	}()
+	select {
+	case <-drained:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-drained:
+		return true
+	case <-time.After(lastWord):
+		return false
+	}
 }

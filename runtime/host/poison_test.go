@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 )
 
 // TestPoisonHoldsUpNobody: more events fail than the server lets be
@@ -92,4 +96,112 @@ func TestCrowdedOutForGood(t *testing.T) {
 		t.Errorf("they were tried %d and %d times", first, second)
 	}
 	w.letters(`{"reason":"crowded","status":"failed"}`, 2)
+}
+
+// tooLong has poison aggregates that can't be read within any time, and answers
+// all else.
+type tooLong struct{ eventstore.Store }
+
+func (s tooLong) ReadAggregate(ctx context.Context, r eventstore.AggregateRead) iter.Seq2[eventstore.Event, error] {
+	if !strings.HasPrefix(r.Aggregate, "poison") {
+		return s.Store.ReadAggregate(ctx, r)
+	}
+	return func(yield func(eventstore.Event, error) bool) {
+		<-ctx.Done()
+		yield(eventstore.Event{}, ctx.Err())
+	}
+}
+
+// TestPoisonInTheStoreIsNotHeldForEver: more events than there are places take
+// the store longer than any handler has.
+func TestPoisonInTheStoreIsNotHeldForEver(t *testing.T) {
+	read := function.Project("COUNTERS", func(ctx context.Context, log function.Log, batch []function.Message) error {
+		for _, e := range batch {
+			for _, err := range log.ReadAggregate(ctx, e.Aggregate, 1) {
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for name, f := range map[string]function.Function{
+		"event": step("picky", func(ctx context.Context, c counter, e opened) ([]event, error) { return countOnce(ctx, c, e) }),
+		"batch": {Name: "picky", Doors: []function.Door{read}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const poison, good = 5, 10
+			w := newWorld(t)
+			for i := range poison { // of version 2, so that its aggregate must be read
+				w.other(fmt.Sprintf("poison%d", i))
+				_, err := w.store.Append(t.Context(), eventstore.Append{
+					Stream: "COUNTERS", Aggregate: fmt.Sprintf("poison%d", i), Expected: eventstore.Exactly(1),
+					Events: []eventstore.Event{storetest.Event("opened", `{"ID":"poison"}`)},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.append(good)
+			f.Concurrency, f.Deadline, f.Attempts, f.Backoff = 2, 20*time.Millisecond, 2, 10*time.Millisecond
+			letters := poison
+			if name == "batch" {
+				letters = 2 * poison // it gets both events of each
+			}
+			h, err := host.Start(f, host.Options{
+				Conn: w.nc, Store: tooLong{w.store}, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond, Patience: 50 * time.Millisecond,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { w.stop(h) })
+			w.eventually("bury the poison, and handle all others", func() error {
+				if n := w.count(deadletter.Stream, deadletter.TypeBuried); n != letters {
+					return fmt.Errorf("%d of %d buried", n, letters)
+				}
+				if n := w.count("COUNTERS", "counted"); name == "event" && n != good {
+					return fmt.Errorf("%d of %d counted", n, good)
+				}
+				if c := w.consumer("picky"); c.NumPending > 0 || c.NumAckPending > 0 {
+					return fmt.Errorf("%+v", c)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestWhatIsAwayIsWaitedFor for longer than the store's answers are, however
+// often it is tried.
+func TestWhatIsAwayIsWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	var calls atomic.Int32
+	var back atomic.Bool
+	f := step("picky", func(ctx context.Context, c counter, e opened) ([]event, error) {
+		calls.Add(1)
+		if !back.Load() {
+			return nil, fmt.Errorf("the bank: %w", function.ErrUnavailable)
+		}
+		return countOnce(ctx, c, e)
+	})
+	f.Attempts = 2
+	h, err := host.Start(f, host.Options{
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond, Patience: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.stop(h) })
+	w.append(1)
+	w.eventually("try more often than there are attempts", func() error {
+		if n := calls.Load(); n < 5 {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
+	back.Store(true)
+	w.isEventually(1)
+	if d := w.consumer("picky"); d.NumRedelivered > 0 {
+		t.Errorf("it was put off: %+v", d)
+	}
 }

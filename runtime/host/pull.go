@@ -135,6 +135,7 @@ func (c *consumer) extend(ctx context.Context, every time.Duration) {
 			return
 		case <-ticker.C:
 		}
+		c.tellOverdue()
 		c.mu.Lock()
 		held := make([]*delivery, 0, len(c.held))
 		for d := range c.held {

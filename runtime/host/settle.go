@@ -24,9 +24,12 @@ var errCrashLoop = errors.New("the process ends whenever it handles this")
 // needs is away the delivery stays in hand, its lease extended: nothing is
 // counted against it, and nothing more is pulled than there is room for. When
 // it is the event store, for long, the events are given back once, for a
-// process that can reach it, and none is pulled here until this one can.
+// process that can reach it, and none is pulled here until this one can. When the
+// store answers, what runs out of its time in it all the same has failed: it would
+// have a place here for ever.
 func (c *consumer) untilStored(d *delivery, handle func() error) {
-	wait, asked, held := newBackoff(), time.Now(), false
+	wait, held := newBackoff(), false
+	var asked time.Time
 	for {
 		var err error
 		if c.suspects(d) {
@@ -40,13 +43,17 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 		}
 		c.log.WarnContext(c.context(d), "event waits in hand", "position", d.sequence, "error", err)
 		if !held {
-			held = true
+			held, asked = true, time.Now()
 			defer c.waiting(err)()
 		}
 		if time.Since(asked) > c.h.opts.Patience {
 			if asked = time.Now(); c.reachStore() != nil {
 				c.cutOff(errCut)
 				c.giveBack(d)
+				return
+			}
+			if errors.Is(err, function.ErrLate) {
+				c.settleAs(d, function.Failed, err)
 				return
 			}
 		}
@@ -115,13 +122,17 @@ func (c *consumer) pause(d time.Duration) bool {
 
 // settle does with a delivery what its handler's error asks for.
 func (c *consumer) settle(d *delivery, err error) {
+	fate := function.FateOf(err, c.h.work.Err() != nil)
+	if errors.Is(err, errCrashLoop) {
+		fate = function.Buried
+	}
+	c.settleAs(d, fate, err)
+}
+
+func (c *consumer) settleAs(d *delivery, fate function.Fate, err error) {
 	failure := ""
 	if err != nil {
 		failure = headerText(err.Error())
-	}
-	fate, crashes := function.FateOf(err, c.h.work.Err() != nil), errors.Is(err, errCrashLoop)
-	if crashes {
-		fate = function.Buried
 	}
 	took := time.Since(d.began)
 	stats, own := c.stats[d.event.Type]
@@ -136,7 +147,7 @@ func (c *consumer) settle(d *delivery, err error) {
 	case function.Buried:
 		reason := deadletter.ReasonRejected
 		switch {
-		case crashes:
+		case errors.Is(err, errCrashLoop):
 			reason = deadletter.ReasonCrashLoop
 		case errors.Is(err, function.ErrDecode):
 			reason = deadletter.ReasonDecode

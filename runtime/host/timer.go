@@ -245,7 +245,7 @@ func (t *timers) armAll(ctx context.Context) (armed int, err error) {
 		}
 		due, err := t.dueOf(ctx, id)
 		switch fate := function.FateOf(err, ctx.Err() != nil); {
-		case fate == function.Buried, fate == function.Failed:
+		case fate == function.Buried, fate == function.Failed, errors.Is(err, function.ErrLate) && t.fired.reachStore() == nil:
 			if skipped.n++; skipped.first == nil {
 				skipped.first = err
 			}
