@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,14 +107,14 @@ func (s *session) run(ctx context.Context, w work) error {
 	if w.store {
 		parts = append([]string{EventStore}, parts...)
 	}
-	runs := slog.String("runs", strings.Join(parts, ","))
+	runs := strings.Join(parts, ",")
 	err := p.start(ctx, w)
 	if err == nil {
 		p.health.began()
-		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, runs)
+		s.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "nats", p.natsURL, "runs", runs)
 		select {
 		case <-ctx.Done():
-			s.log.Info("stopping", "timeout", s.settings.DrainTimeout, runs)
+			s.log.Info("stopping", "timeout", s.settings.DrainTimeout, "runs", runs)
 		case err = <-p.failed:
 		}
 	}
@@ -127,7 +126,7 @@ func (s *session) run(ctx context.Context, w work) error {
 		err = nil
 	}
 	if err = errors.Join(err, stopped); err == nil {
-		s.log.Info("stopped", runs)
+		s.log.Info("stopped", "runs", runs)
 	}
 	return err
 }

@@ -275,18 +275,18 @@ func (x *index) list(f filter, after uint64, limit int) (found []Summary, next u
 	return found, 0
 }
 
-// next answers the first letter that was buried behind a position, whose it is,
-// and where it was buried.
-func (x *index) next(f filter, after uint64) (id, function string, at uint64, ok bool) {
+// next answers the first letter that was buried behind a position, and where it
+// was buried.
+func (x *index) next(f filter, after uint64) (id string, at uint64, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	from, _ := x.letters.find(after + 1)
 	for _, k := range x.letters.order[from:] {
 		if f.matches(k.Summary) {
-			return k.ID, k.Function, k.at, true
+			return k.ID, k.at, true
 		}
 	}
-	return "", "", 0, false
+	return "", 0, false
 }
 
 // functions are those that have letters.

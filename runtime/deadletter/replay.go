@@ -37,7 +37,7 @@ func (o *Office) replayAll(ctx context.Context, r ReplayRequest, at uint64) (Rep
 	f := filter{function: r.Function, status: StatusOpen}
 	end := time.Now().Add(bulkTime)
 	for len(answer.Letters) < *r.Limit && time.Now().Before(end) {
-		id, _, buried, ok := o.index.next(f, at)
+		id, buried, ok := o.index.next(f, at)
 		if !ok {
 			return answer, nil
 		}
@@ -51,7 +51,7 @@ func (o *Office) replayAll(ctx context.Context, r ReplayRequest, at uint64) (Rep
 		}
 		answer.Letters, at = append(answer.Letters, done), buried
 	}
-	if _, _, _, more := o.index.next(f, at); more {
+	if _, _, more := o.index.next(f, at); more {
 		answer.Cursor = cursor(at)
 	}
 	return answer, nil

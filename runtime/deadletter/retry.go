@@ -83,7 +83,7 @@ func (r *retries) round(ctx context.Context) {
 	f := crowdedOut
 	f.function = r.function
 	for inARow := 0; inARow < refusalsInARow && ctx.Err() == nil; {
-		id, _, buried, ok := r.office.index.next(f, r.after)
+		id, buried, ok := r.office.index.next(f, r.after)
 		if !ok {
 			r.after = 0
 			return

@@ -68,7 +68,7 @@ func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable
 		all.Go(func() error {
 			consumer, err := js.Consumer(ctx, d.stream, d.name)
 			if err != nil {
-				return nil //nolint:nilerr // nobody answers for it, or it is not there
+				return nil // nobody answers for it, or it is not there
 			}
 			info := consumer.CachedInfo()
 			mu.Lock()

@@ -57,7 +57,6 @@ func Once[S State[S, D], D DomainEvent](ctx context.Context, aggregate, id strin
 			if seen, err = load(ctx, r, aggregate, loaded[S]{}); err != nil {
 				return none, err
 			}
-			known = false
 			decided, err = decide(seen.state)
 		}
 		if err != nil {

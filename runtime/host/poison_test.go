@@ -126,7 +126,7 @@ func TestPoisonInTheStoreIsNotHeldForEver(t *testing.T) {
 		return nil
 	})
 	for name, f := range map[string]function.Function{
-		"event": step("picky", func(ctx context.Context, c counter, e opened) ([]event, error) { return countOnce(ctx, c, e) }),
+		"event": step("picky", countOnce),
 		"batch": {Name: "picky", Doors: []function.Door{read}},
 	} {
 		t.Run(name, func(t *testing.T) {
