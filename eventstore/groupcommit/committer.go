@@ -9,6 +9,7 @@ package groupcommit
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -211,9 +212,22 @@ func (c *Committer) run() {
 	defer close(c.done)
 	for open := true; open; {
 		_, open = <-c.wake
-		for c.take() {
+		for gather(); c.take(); gather() {
 			c.settle()
 		}
+	}
+}
+
+// yields is enough for callers that were just answered to come again, some
+// goroutines away.
+const yields = 3
+
+// gather lets others run who can, before a batch is taken: where the processors
+// are busy some of them are about to append, and a commit of many costs hardly
+// more than one of few. Where nobody else can run it takes no time.
+func gather() {
+	for range yields {
+		runtime.Gosched()
 	}
 }
 

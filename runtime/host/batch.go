@@ -3,6 +3,7 @@ package host
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 const (
 	batchSize     = 256
 	batchCapacity = prefetchPerSlot * batchSize
+	batchYields   = 3
 )
 
 // batchDoor gathers what came while the last batch was applied.
@@ -45,9 +47,13 @@ func (b *batchDoor) add(d *delivery) {
 	}
 }
 
-// run applies batches until nothing waits.
+// run applies batches until nothing waits. Before each it lets others run who can:
+// where the processors are busy, some of them bring more for the batch.
 func (b *batchDoor) run() {
 	for {
+		for range batchYields {
+			runtime.Gosched()
+		}
 		b.mu.Lock()
 		n := min(len(b.waiting), batchSize)
 		batch := slices.Clone(b.waiting[:n])
