@@ -2,11 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 )
 
 // TestReadmeGo holds the Go of README.md to what it is said to be: payment,
@@ -87,4 +93,51 @@ func passes(t *testing.T, dir string, sources map[string]string) {
 	if out, err := exec.CommandContext(t.Context(), test).CombinedOutput(); err != nil {
 		t.Errorf("README's test fails: %v\n%s", err, out)
 	}
+}
+
+// TestReadmeRequests makes the requests of README.md as `nats req` would: those of
+// a block on a system that has the settings which README names for it. Only those
+// of dead letters are left out, whose ids are nobody's.
+func TestReadmeRequests(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(readme), "```sh\n")
+	systems, made := map[string]*nats.Conn{}, 0
+	for rest != "" {
+		var block string
+		block, rest, _ = strings.Cut(rest, "```")
+		requests := readmeRequest.FindAllStringSubmatch(block, -1)
+		settings := ""
+		if m := readmeSettings.FindStringSubmatch(before); m != nil {
+			settings = m[1]
+		}
+		if len(requests) > 0 && systems[settings] == nil {
+			s := newSystem(t)
+			s.start("up", strings.Fields(settings)...).ready()
+			systems[settings] = s.connect()
+		}
+		for _, r := range requests {
+			made++
+			eventually(t, r[0], func() error { return natsError(systems[settings].Request(r[1], []byte(r[2]), 5*time.Second)) })
+		}
+		before, rest, _ = strings.Cut(rest, "```sh\n")
+	}
+	if made < 15 || len(systems) != 4 {
+		t.Errorf("README has %d requests, for %d systems", made, len(systems))
+	}
+}
+
+var (
+	readmeRequest  = regexp.MustCompile(`(?m)^nats req (?:-H \S+ )?((?:orders|accounts)\.\w+) '(.*)'`)
+	readmeSettings = regexp.MustCompile("`([A-Z_=a-z0-9 ]+) go run \\.`.*\n\n$")
+)
+
+// natsError is what a reply says of an error.
+func natsError(reply *nats.Msg, err error) error {
+	if err == nil && reply.Header.Get(micro.ErrorCodeHeader) != "" {
+		err = fmt.Errorf("%s: %s", reply.Header.Get(micro.ErrorCodeHeader), reply.Data)
+	}
+	return err
 }
