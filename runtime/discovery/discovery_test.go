@@ -50,6 +50,25 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestARefusalIsCountedAndNotTimed: many that took no time say nothing of the others.
+func TestARefusalIsCountedAndNotTimed(t *testing.T) {
+	nc := natstest.Start(t).Connect()
+	s, err := discovery.Announce(nc, discovery.Identity{Name: "busy", Release: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	e := s.Endpoint("do", "busy.do", nil)
+	e.Done(time.Second, "")
+	for range 9 {
+		e.Refused("429:too many")
+	}
+	stats := s.Stats().Endpoints[0]
+	if p50 := discovery.HealthOf(stats).Latency.Percentile(50); stats.NumRequests != 10 || stats.NumErrors != 9 || stats.LastError != "429:too many" || p50 < 990*time.Millisecond {
+		t.Errorf("stats %+v, p50 %v", stats, p50)
+	}
+}
+
 // facade is a gRPC server that makes itself known.
 func facade(t *testing.T, announce func(address string)) func() {
 	t.Helper()

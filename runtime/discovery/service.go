@@ -127,7 +127,7 @@ type Health struct {
 	// Problem is what keeps a consumer from its events; empty if nothing does.
 	Problem string `json:"problem,omitzero"`
 	// Latency is how long messages took of late, from when they came: the wait
-	// for their turn is part of it.
+	// for their turn is part of it. Those that were refused at once are not.
 	Latency Latency `json:"latency,omitzero"`
 }
 
@@ -168,6 +168,16 @@ func (e *Endpoint) Done(took time.Duration, failure string) {
 		e.errors++
 		e.lastError = failure
 	}
+}
+
+// Refused counts one message that was refused before it cost anything: how long
+// those take that are handled says more without it.
+func (e *Endpoint) Refused(failure string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.done++
+	e.errors++
+	e.lastError = failure
 }
 
 // Info is what INFO is answered with.

@@ -51,7 +51,7 @@ func (e *eventDoor) add(d *delivery) {
 		e.c.ack(d)
 		return
 	}
-	_ = e.jobs.add(d.event.Aggregate, func() {
+	_ = e.jobs.add(d.event.Aggregate, func(bool) {
 		if e.c.stopping() {
 			e.c.giveBack(d)
 			return
@@ -74,7 +74,7 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 
 func (e *eventDoor) replay(d *delivery) error {
 	done := make(chan error, 1)
-	_ = e.jobs.add(d.event.Aggregate, func() { done <- e.c.beside(func() error { return e.handle(d) }) })
+	_ = e.jobs.add(d.event.Aggregate, func(bool) { done <- e.c.beside(func() error { return e.handle(d) }) })
 	select { // every job before it has a deadline, and so has it
 	case err := <-done:
 		return err

@@ -2,6 +2,7 @@
 // in to its handlers, and does with the outcome what package function says.
 //
 //	request.go   a request: queue group, keyed, answered or refused
+//	limit.go     how many requests are held, by how long they take
 //	serve.go     a protocol of its own, and what it asks of other functions
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  has it, and what came from it in hand

@@ -13,12 +13,14 @@ import (
 // Its workers stay until rest: a goroutine for each job would grow a stack of
 // its own each time, which took longer than many a job.
 type keyed struct {
-	concurrency, limit, share int
+	concurrency int
 
 	mu      sync.Mutex
+	limit   int
+	share   int
 	wake    sync.Cond // told when a job is ready, and at rest
 	ready   []keyedJob
-	queues  map[string][]func() // the jobs that wait behind a key's ready or running one
+	queues  map[string][]func(waited bool) // the jobs that wait behind a key's ready or running one
 	held    int
 	workers int
 	idle    int           // workers that wait for a job
@@ -27,15 +29,30 @@ type keyed struct {
 }
 
 type keyedJob struct {
-	key string
-	run func()
+	key    string
+	run    func(waited bool) // whether it waited for another of its key
+	waited bool
 }
 
 func newKeyed(concurrency, limit, share int) *keyed {
-	k := &keyed{concurrency: concurrency, limit: limit, share: share, queues: map[string][]func(){}, empty: make(chan struct{})}
+	k := &keyed{concurrency: concurrency, limit: limit, share: share, queues: map[string][]func(bool){}, empty: make(chan struct{})}
 	k.wake.L = &k.mu
 	close(k.empty)
 	return k
+}
+
+// hold sets how many it holds and of one key, from now on.
+func (k *keyed) hold(limit, share int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.limit, k.share = limit, share
+}
+
+// holds is how many it has, waiting and running.
+func (k *keyed) holds() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held
 }
 
 // full tells whether add would refuse any job.
@@ -53,7 +70,7 @@ var (
 
 // add takes a job, or refuses it with errFull or errKeyFull. Jobs with an empty
 // key wait for no other.
-func (k *keyed) add(key string, job func()) error {
+func (k *keyed) add(key string, job func(waited bool)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	waiting, busy := k.queues[key]
@@ -74,7 +91,7 @@ func (k *keyed) add(key string, job func()) error {
 		}
 		k.queues[key] = nil
 	}
-	k.ready = append(k.ready, keyedJob{key, job})
+	k.ready = append(k.ready, keyedJob{key, job, false})
 	switch {
 	case len(k.ready) <= k.idle:
 		k.wake.Signal()
@@ -103,7 +120,7 @@ func (k *keyed) work() {
 		k.ready[0] = keyedJob{}
 		k.ready = k.ready[1:]
 		k.mu.Unlock()
-		job.run()
+		job.run(job.waited)
 		k.mu.Lock()
 		k.done(job.key)
 	}
@@ -124,7 +141,7 @@ func (k *keyed) done(key string) {
 		return
 	}
 	k.queues[key] = waiting[1:]
-	k.ready = append(k.ready, keyedJob{key, waiting[0]}) // this worker takes one, so none need be woken
+	k.ready = append(k.ready, keyedJob{key, waiting[0], true}) // this worker takes one, so none need be woken
 }
 
 // wait returns when nothing is held, or the context ends.

@@ -21,7 +21,7 @@ func TestKeyed(t *testing.T) {
 	for i := range each {
 		for key := range keys {
 			all.Add(1)
-			err := k.add(fmt.Sprint(key), func() {
+			err := k.add(fmt.Sprint(key), func(bool) {
 				defer all.Done()
 				<-begin
 				if n := running.Add(1); n > most.Load() {
@@ -42,7 +42,7 @@ func TestKeyed(t *testing.T) {
 			}
 		}
 	}
-	if err := k.add("", func() { t.Error("it ran beyond the limit") }); !errors.Is(err, errFull) {
+	if err := k.add("", func(bool) { t.Error("it ran beyond the limit") }); !errors.Is(err, errFull) {
 		t.Error("room beyond the limit:", err)
 	}
 	close(begin)
@@ -63,7 +63,7 @@ func TestKeyedFillsItsSlots(t *testing.T) {
 		meet.Add(concurrency)
 		for range concurrency {
 			done.Add(1)
-			if err := k.add("", func() { meet.Done(); meet.Wait(); done.Done() }); err != nil {
+			if err := k.add("", func(bool) { meet.Done(); meet.Wait(); done.Done() }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -84,7 +84,7 @@ func TestKeyedLeavesRoomForOtherKeys(t *testing.T) {
 	k := newKeyed(4, 100, share)
 	release := make(chan struct{})
 	var ran atomic.Int32
-	job := func() { <-release; ran.Add(1) }
+	job := func(bool) { <-release; ran.Add(1) }
 	for _, key := range []string{"hot", "other", ""} {
 		for i := range 10 {
 			want := error(nil)

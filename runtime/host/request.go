@@ -19,17 +19,17 @@ import (
 )
 
 // codeDone is what a request that was answered is counted under.
-const codeDone function.Code = 200
+const codeDone = "200"
 
 // waitingPerSlot is how many requests may wait for each that runs: a longer queue
 // would have more of them answered late, and no more of them answered. Who comes
 // when all places are taken is told at once.
 const waitingPerSlot = 1
 
-// slotsPerTurn is how many slots there are for each request that may wait for its
-// turn at one aggregate: else those of a single one would take all places, and the
-// endpoint from all others. At least one may wait.
-const slotsPerTurn = 4
+// placesPerTurn is how many places there are, to run and to wait, for each request
+// that may wait for its turn at one aggregate: else those of a single one would
+// take all places, and the endpoint from all others. At least one may wait.
+const placesPerTurn = 8
 
 // TimeoutHeader is how long the caller waits for the answer, a duration like 2s.
 // NATS itself does not tell. Who has given up is not begun, and a handler's
@@ -42,6 +42,7 @@ type requestDoor struct {
 	door   *function.Request
 	stats  *discovery.Endpoint
 	jobs   *keyed
+	limit  *limit
 	sub    *nats.Subscription
 	closed chan struct{}
 }
@@ -63,9 +64,11 @@ type refusal struct {
 func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*requestDoor, error) {
 	r := &requestDoor{
 		h: h, door: d, stats: stats,
-		jobs:   newKeyed(h.f.Concurrency, h.f.Concurrency*(1+waitingPerSlot), max(1, h.f.Concurrency/slotsPerTurn)),
 		closed: make(chan struct{}),
 	}
+	places := placesOf(h.f.Concurrency)
+	r.jobs = newKeyed(h.f.Concurrency, places, turns(places))
+	r.limit = newLimit(time.Now(), h.f.Concurrency, func(places int) { r.jobs.hold(places, turns(places)) })
 	sub, err := h.opts.Conn.QueueSubscribe(d.Subject(), h.f.Name, r.take)
 	if err != nil {
 		return nil, fmt.Errorf("listen to %q: %w", d.Subject(), err)
@@ -75,14 +78,22 @@ func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*req
 	return r, nil
 }
 
+// placesOf is how many requests an endpoint has places for, to run and to wait.
+func placesOf(concurrency int) int { return concurrency * (1 + waitingPerSlot) }
+
+// turns is how many of the places are for those that wait for their turn at one
+// aggregate.
+func turns(places int) int { return max(1, places/placesPerTurn) }
+
 // take decodes a request and finds it a place; it must not wait.
 func (r *requestDoor) take(m *nats.Msg) {
 	a := asked{msg: m, began: time.Now()}
 	a.observed = r.h.opts.Observer.Observe(Taken{
 		Function: r.h.f.Name, Door: r.door.Subject(), Subject: m.Subject, Header: m.Header, Size: len(m.Data), At: a.began,
 	})
+	r.limit.arrive(a.began, r.jobs.holds())
 	if r.jobs.full() { // before it costs anything
-		r.answer(a, nil, errTooMany)
+		r.refuse(a, tooMany)
 		return
 	}
 	patience, err := r.patience(m)
@@ -94,29 +105,35 @@ func (r *requestDoor) take(m *nats.Msg) {
 		r.answer(a, nil, err)
 		return
 	}
-	err = r.jobs.add(prepared.Aggregate, func() {
-		waited := time.Since(a.began)
-		within := min(r.h.f.Deadline, patience-waited)
-		if waited > r.h.f.Deadline || within <= 0 { // nobody waits for the answer any more
+	err = r.jobs.add(prepared.Aggregate, func(waited bool) {
+		after := time.Since(a.began)
+		within := min(r.h.f.Deadline, patience-after)
+		if after > r.h.f.Deadline || within <= 0 { // nobody waits for the answer any more
 			r.answer(a, nil, &function.Refusal{
-				Code: function.CodeOverloaded, Reason: fmt.Sprintf("waited %v for its turn, and was not begun; try again later", waited.Round(time.Millisecond)),
+				Code: function.CodeOverloaded, Reason: fmt.Sprintf("waited %v for its turn, and was not begun; try again later", after.Round(time.Millisecond)),
 			})
 			return
 		}
 		reply, err := r.run(a, prepared, within)
 		r.answer(a, reply, err)
+		if !waited { // for its turn at one aggregate, which says nothing of the others
+			r.limit.done(time.Since(a.began), r.jobs.holds(), err != nil)
+		}
 	})
 	switch {
 	case errors.Is(err, errFull):
-		r.answer(a, nil, errTooMany)
+		r.refuse(a, tooMany)
 	case errors.Is(err, errKeyFull):
-		r.answer(a, nil, errTooManyOfOne)
+		r.refuse(a, tooManyOfOne)
 	}
 }
 
 var (
 	errTooMany      = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests wait already; try again later"}
 	errTooManyOfOne = &function.Refusal{Code: function.CodeOverloaded, Reason: "too many requests for this one wait already; try again later"}
+
+	// What is refused at once costs next to nothing: these are made before.
+	tooMany, tooManyOfOne = newDenial(errTooMany), newDenial(errTooManyOfOne)
 )
 
 // patience is how long the caller waits at the most. One that does not tell has
@@ -165,38 +182,63 @@ func (r *requestDoor) run(a asked, p function.Prepared, within time.Duration) (r
 	return reply, nil
 }
 
+// denial is a refusal as it goes out.
+type denial struct {
+	err           *function.Refusal
+	code, failure string
+	header        nats.Header
+	body          []byte
+}
+
+func newDenial(no *function.Refusal) *denial {
+	code := strconv.Itoa(int(no.Code))
+	d := &denial{err: no, code: code, failure: code + ":" + no.Error(), header: nats.Header{
+		micro.ErrorCodeHeader: {code},
+		micro.ErrorHeader:     {headerText(no.Error())},
+	}}
+	if no.Code == function.CodeOverloaded || no.Code == function.CodeUnavailable {
+		d.header.Set("Retry-After", "1")
+	}
+	var err error
+	if d.body, err = json.Marshal(refusal{Code: no.Code, Error: no.Error(), Field: no.Field}); err != nil {
+		d.body = []byte(`{"code":500,"error":"internal error"}`)
+	}
+	return d
+}
+
+// refuse answers what is not held, and counts it.
+func (r *requestDoor) refuse(a asked, d *denial) {
+	defer a.observed.End()
+	if d == tooMany {
+		r.limit.refuse()
+	}
+	r.stats.Refused(d.failure)
+	a.observed.Settle(d.code, time.Since(a.began), d.err)
+	r.send(a, &nats.Msg{Subject: a.msg.Reply, Header: d.header, Data: d.body})
+}
+
 // answer sends the reply, or the refusal, and counts it.
 func (r *requestDoor) answer(a asked, reply []byte, err error) {
 	defer a.observed.End()
-	ctx := a.observed.Context(r.h.work)
 	out := &nats.Msg{Subject: a.msg.Reply, Data: reply}
 	failure, code := "", codeDone
 	if err != nil {
-		no := r.h.refusal(ctx, r.door.Subject(), err)
-		code = no.Code
-		failure = fmt.Sprintf("%d:%s", no.Code, no)
-		out.Header = nats.Header{
-			micro.ErrorCodeHeader: {strconv.Itoa(int(no.Code))},
-			micro.ErrorHeader:     {headerText(no.Error())},
-		}
-		if no.Code == function.CodeOverloaded || no.Code == function.CodeUnavailable {
-			out.Header.Set("Retry-After", "1")
-		}
-		body, err := json.Marshal(refusal{Code: no.Code, Error: no.Error(), Field: no.Field})
-		if err != nil {
-			body = []byte(`{"code":500,"error":"internal error"}`)
-		}
-		out.Data = body
+		d := newDenial(r.h.refusal(a.observed.Context(r.h.work), r.door.Subject(), err))
+		failure, code, out.Header, out.Data = d.failure, d.code, d.header, d.body
 	}
 	took := time.Since(a.began)
 	r.stats.Done(took, failure)
-	a.observed.Settle(strconv.Itoa(int(code)), took, err)
+	a.observed.Settle(code, took, err)
+	r.send(a, out)
+}
+
+func (r *requestDoor) send(a asked, out *nats.Msg) {
 	if a.msg.Reply == "" {
 		return
 	}
 	if err := r.h.opts.Conn.PublishMsg(out); err != nil {
 		// The caller times out and asks again; all requests are safe to repeat.
-		r.h.log.WarnContext(ctx, "reply was not sent", "subject", a.msg.Subject, "error", err)
+		r.h.log.WarnContext(a.observed.Context(r.h.work), "reply was not sent", "subject", a.msg.Subject, "error", err)
 	}
 }
 

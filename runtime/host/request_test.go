@@ -100,6 +100,55 @@ func TestOverload(t *testing.T) {
 	}
 }
 
+// TestSlowAnswersAreTooManyRequests: an endpoint that takes much longer than it did
+// refuses, though it has places left, and lets some in; when it is quick again it
+// refuses none.
+func TestSlowAnswersAreTooManyRequests(t *testing.T) {
+	const slots = 16
+	w := newWorld(t)
+	var takes, begun atomic.Int64
+	w.start(function.Function{Name: "slow", Concurrency: slots, Doors: []function.Door{
+		function.Endpoint("slow.do", func(context.Context, nothing) (nothing, error) {
+			begun.Add(1)
+			time.Sleep(time.Duration(takes.Load()))
+			return nothing{}, nil
+		}),
+	}})
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; { // so it learns what is usual
+		w.send("slow.do", `{}`, nil)
+	}
+	refused := func() (n int64) {
+		var wg sync.WaitGroup
+		var refused atomic.Int64
+		for range slots { // half of the places
+			wg.Go(func() {
+				if w.send("slow.do", `{}`, nil).Header.Get(micro.ErrorCodeHeader) == "429" {
+					refused.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		return refused.Load()
+	}
+	takes.Store(int64(300 * time.Millisecond))
+	w.eventually("refuse some", func() error {
+		if refused() == 0 {
+			return errors.New("all are let in")
+		}
+		return nil
+	})
+	if before := begun.Load(); refused() == slots || begun.Load() == before {
+		t.Error("none is let in")
+	}
+	takes.Store(0)
+	w.eventually("let all in", func() error {
+		if n := refused(); n > 0 {
+			return fmt.Errorf("%d are refused", n)
+		}
+		return nil
+	})
+}
+
 // TestABusyAggregateLeavesTheEndpointToOthers: many commands to one that is slow
 // are refused, and those to others are done.
 func TestABusyAggregateLeavesTheEndpointToOthers(t *testing.T) {

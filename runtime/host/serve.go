@@ -69,10 +69,11 @@ func (p *port) Operation(name, subject string) function.Operation {
 			no = p.h.refusal(ctx, subject, err)
 		}
 		if no != nil {
-			code, failure = no.Code, fmt.Sprintf("%d:%s", no.Code, no)
+			code = strconv.Itoa(int(no.Code))
+			failure = code + ":" + no.Error()
 		}
 		stats.Done(took, failure)
-		observed.Settle(strconv.Itoa(int(code)), took, err)
+		observed.Settle(code, took, err)
 		return no
 	}
 }
