@@ -33,7 +33,7 @@ func (overdue) Due(o order.Order) time.Time {
 	}
 	return o.CreatedOn.Add(100 * time.Millisecond)
 }
-func (overdue) Open(context.Context) iter.Seq2[string, error] {
+func (overdue) Waiting(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield("o1", nil) }
 }
 func (overdue) Fire(context.Context, order.Order) ([]order.Event, error) {

@@ -239,7 +239,7 @@ func (t *timers) armAll(ctx context.Context) (armed int, err error) {
 		sent    []jetstream.PubAckFuture
 		skipped skippedError
 	)
-	for id, err := range t.door.Open(ctx) {
+	for id, err := range t.door.Waiting(ctx) {
 		if err != nil {
 			return armed, fmt.Errorf("list what waits: %w", err)
 		}

@@ -28,7 +28,7 @@ type waits struct {
 }
 
 func (d waits) Due(c counter) time.Time                              { return d.until(c) }
-func (d waits) Open(ctx context.Context) iter.Seq2[string, error]    { return d.open(ctx) }
+func (d waits) Waiting(ctx context.Context) iter.Seq2[string, error] { return d.open(ctx) }
 func (d waits) Fire(ctx context.Context, c counter) ([]event, error) { return d.fire(ctx, c) }
 
 // waitUntil has counters wait until a time; what is open is what the store has.
