@@ -48,7 +48,7 @@ func (d deadlines) limits() order.Timeouts {
 // Due implements function.Deadlines.
 func (d deadlines) Due(o order.Order) time.Time { return o.WaitsUntil(d.limits()) }
 
-// Open implements function.Deadlines.
+// Waiting implements function.Deadlines.
 func (d deadlines) Waiting(ctx context.Context) iter.Seq2[string, error] {
 	return d.orders.Waiting(ctx)
 }

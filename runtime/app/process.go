@@ -183,9 +183,9 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 }
 
 func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Relay, error) {
-	hostname, err := osHostname()
+	hostname, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find this machine's name: %w", err)
 	}
 	var others []relay.Other
 	if p.program.timers() {
@@ -297,7 +297,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 // stream what is wrong.
 func relayReport(r *relay.Relay) host.Report {
 	return host.Report{
-		Name: "relay", Subject: "feed.>", Metadata: map[string]string{"door": "relay"},
+		Name: "relay", Subject: "feed.>", Metadata: map[string]string{discovery.MetadataKind: discovery.KindRelay},
 		Now: func() (relayed int, problem string) {
 			var problems []string
 			for _, s := range r.Status() {

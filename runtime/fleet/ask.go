@@ -29,6 +29,11 @@ const (
 // durable names a durable consumer.
 type durable struct{ stream, name string }
 
+// durableOf is the one that an endpoint tells of; without a name if of none.
+func durableOf(e micro.EndpointInfo) durable {
+	return durable{e.Metadata[discovery.MetadataStream], e.Metadata[discovery.MetadataDurable]}
+}
+
 // waiting is how many events wait for a durable, and how many it delivered that
 // are not yet done.
 type waiting struct {
@@ -42,7 +47,7 @@ func durables(instances []discovery.Instance, expected []function.Function) map[
 	all := map[durable]struct{}{}
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
-			if d := (durable{e.Metadata["stream"], e.Metadata["durable"]}); d.name != "" {
+			if d := durableOf(e); d.name != "" {
 				all[d] = struct{}{}
 			}
 		}

@@ -148,8 +148,8 @@ func (l *list) add(instances []discovery.Instance) {
 		s.add(i)
 		var added []string // several doors share a durable
 		for _, e := range i.Endpoints {
-			d := durable{e.Metadata["stream"], e.Metadata["durable"]}
-			if d.name == "" || !first || e.Metadata["door"] == SupervisorDoor || slices.Contains(added, d.stream) {
+			d := durableOf(e)
+			if d.name == "" || !first || e.Metadata[discovery.MetadataKind] == discovery.KindSupervisor || slices.Contains(added, d.stream) {
 				continue
 			}
 			added = append(added, d.stream)
@@ -164,18 +164,18 @@ func (l *list) add(instances []discovery.Instance) {
 // add counts one more replica in.
 func (s *Service) add(i discovery.Instance) {
 	one := Instance{
-		ID: i.ID, Host: i.Metadata[discovery.MetadataHost], PID: i.Metadata["pid"], Release: i.Version, Started: i.Started,
+		ID: i.ID, Host: i.Metadata[discovery.MetadataHost], PID: i.Metadata[discovery.MetadataPID], Release: i.Version, Started: i.Started,
 	}
 	for n, stats := range i.Stats {
 		one.Done, one.Errors = one.Done+stats.NumRequests, one.Errors+stats.NumErrors
-		switch door := i.Endpoints[n].Metadata["door"]; door {
-		case SupervisorDoor: // its data is another
-		case "relay":
+		switch e := i.Endpoints[n]; e.Metadata[discovery.MetadataKind] {
+		case discovery.KindSupervisor: // its data is another
+		case discovery.KindRelay:
 			s.hasProblem("does not relay: ", stats.LastError)
 		default:
 			health := discovery.HealthOf(stats)
 			s.recent.Merge(health.Latency)
-			if door == "consumer" { // services that are none of ours may have another meaning for it
+			if durableOf(e).name != "" { // a service that is none of ours may have another meaning for its data
 				s.hasProblem("waits: ", health.Problem)
 			}
 		}

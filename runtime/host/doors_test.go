@@ -72,7 +72,7 @@ func TestSeveralEventDoors(t *testing.T) {
 	seen := map[string]int{}
 	for i, s := range found[0].Stats {
 		seen[s.Subject] = s.NumRequests
-		schema := found[0].Endpoints[i].Metadata["schema.event"]
+		schema := found[0].Endpoints[i].Metadata[discovery.MetadataSchema+"event"]
 		if strings.HasPrefix(s.Subject, "COUNTERS.") && !strings.Contains(schema, `"type":"object"`) {
 			t.Errorf("%s has the schema %q", s.Subject, schema)
 		}

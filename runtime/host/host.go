@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -147,14 +146,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 }
 
 func (h *Host) open() error {
-	metadata := map[string]string{"pid": fmt.Sprint(os.Getpid())}
-	if name, err := os.Hostname(); err == nil {
-		metadata[discovery.MetadataHost] = name
-	}
-	maps.Copy(metadata, h.opts.Metadata)
 	var err error
 	h.service, err = discovery.Announce(h.opts.Conn, discovery.Identity{
-		Name: h.f.Name, Release: h.opts.Release, Description: h.f.Description, Metadata: metadata,
+		Name: h.f.Name, Release: h.opts.Release, Description: h.f.Description, Metadata: h.opts.Metadata,
 	})
 	if err != nil {
 		return err
@@ -169,7 +163,7 @@ func (h *Host) open() error {
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
 		case *function.Request:
-			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, map[string]string{}))); err != nil {
+			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, ofKind(discovery.KindRequest)))); err != nil {
 				return err
 			}
 		case *function.Server:
@@ -182,7 +176,7 @@ func (h *Host) open() error {
 		return err
 	}
 	replays := h.replayDoor()
-	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), map[string]string{"door": "replay"}))
+	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), ofKind(discovery.KindReplay)))
 }
 
 // endpointName is a door's among the endpoints, whose names have no dots:
@@ -213,7 +207,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 		events     = map[string]*function.Event{}
 		projection *function.Projection
 		stats      = map[string]*discovery.Endpoint{}
-		metadata   = consumerMetadata(stream, h.f.Name)
+		metadata   = consumes(discovery.KindEvent, durables[0])
 	)
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
@@ -244,7 +238,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	if h.timers != nil {
 		subject := timerSubject(h.f.Name)
 		fired := h.newConsumer(js, durables[1], map[string]*discovery.Endpoint{
-			"": h.service.Endpoint("timer", subject, consumerMetadata(function.TimersStream, h.f.Name)),
+			"": h.service.Endpoint("timer", subject, consumes(discovery.KindTimer, durables[1])),
 		})
 		h.consumers = append(h.consumers, fired)
 		h.timers.begin(fired, jobs)
@@ -262,8 +256,15 @@ func (h *Host) listen(d *function.Request, stats *discovery.Endpoint) error {
 	return nil
 }
 
-func consumerMetadata(stream, durable string) map[string]string {
-	return map[string]string{"door": "consumer", "stream": stream, "durable": durable}
+func ofKind(kind string) map[string]string {
+	return map[string]string{discovery.MetadataKind: kind}
+}
+
+// consumes is the metadata of an endpoint that handles what a durable brings.
+func consumes(kind string, d Durable) map[string]string {
+	return map[string]string{
+		discovery.MetadataKind: kind, discovery.MetadataStream: d.Stream, discovery.MetadataDurable: d.Config.Durable,
+	}
 }
 
 var errNotConnected = errors.New("not connected to NATS")

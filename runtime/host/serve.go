@@ -45,7 +45,7 @@ const traceHeader = "traceparent"
 const codeGone function.Code = 499
 
 func (p *port) Operation(name, subject string) function.Operation {
-	stats := p.h.service.Endpoint(name, subject, map[string]string{"door": p.protocol})
+	stats := p.h.service.Endpoint(name, subject, ofKind(p.protocol))
 	return func(ctx context.Context, handle func(context.Context) error) *function.Refusal {
 		cause := function.CauseOf(ctx)
 		began := time.Now()
