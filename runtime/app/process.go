@@ -13,7 +13,6 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
@@ -187,17 +186,10 @@ func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Rel
 	if err != nil {
 		return nil, fmt.Errorf("find this machine's name: %w", err)
 	}
-	var others []relay.Other
-	if p.program.timers() {
-		stream, durables := host.Timers(p.settings.FeedReplicas, p.program.Functions...)
-		others = append(others, relay.Other{Config: stream, Durables: durables})
-	}
-	r, err := relay.New(backend, p.nc, relay.Options{
-		Streams: p.program.streams(), Others: others,
-		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
-		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
-		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()), Relayed: p.telemetry.Relayed(),
-	})
+	o := host.RelayOptions(p.settings.FeedReplicas, p.program.Functions...)
+	o.MaxAge, o.Logger, o.Alone, o.Relayed = p.settings.FeedMaxAge, p.log, alone, p.telemetry.Relayed()
+	o.Name = fmt.Sprintf("%s:%d", hostname, os.Getpid())
+	r, err := relay.New(backend, p.nc, o)
 	if err != nil {
 		return nil, err
 	}

@@ -20,9 +20,9 @@ const (
 	failuresKept   = 7 * 24 * time.Hour
 )
 
-// FailuresBucket is the bucket that counts failures. Functions make it if they
-// have the right, and else wait for who has.
-func FailuresBucket(replicas int) jetstream.KeyValueConfig {
+// failuresConfig is how the bucket is made. Functions make it if they have the
+// right, and else wait for who has.
+func failuresConfig(replicas int) jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{
 		Bucket: failuresBucket, Description: "failed attempts, by durable, stream and sequence",
 		TTL: failuresKept, Replicas: replicas,
@@ -55,7 +55,7 @@ func (c *counter) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	}
 	kv, err := c.js.KeyValue(ctx, failuresBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = c.js.CreateOrUpdateKeyValue(ctx, FailuresBucket(1))
+		kv, err = c.js.CreateOrUpdateKeyValue(ctx, failuresConfig(1))
 	}
 	if err != nil {
 		return nil, err

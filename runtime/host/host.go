@@ -3,6 +3,7 @@
 //
 //	request.go   a request: queue group, keyed, answered or refused
 //	serve.go     a protocol of its own, and what it asks of other functions
+//	relay.go     what the relay makes for functions
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  has it, and what came from it in hand
 //	pull.go      pulls from it, and keeps the leases

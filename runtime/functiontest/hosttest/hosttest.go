@@ -17,13 +17,11 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/relay"
-	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -83,16 +81,9 @@ func Start(t testing.TB, functions ...function.Function) *System {
 // relay carries what is appended to JetStream until the test ends.
 func (s *System) relay(functions []function.Function, log *slog.Logger) {
 	s.t.Helper()
-	timers, durables := host.Timers(1, functions...)
-	var others []relay.Other
-	if len(durables) > 0 {
-		others = append(others, relay.Other{Config: timers, Durables: durables})
-	}
-	r, err := relay.New(s.Store, s.Conn, relay.Options{
-		Others:  others,
-		Streams: append(streams(functions), deadletter.Stream), Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(1)},
-		Floors: floors, Alone: true, Logger: log,
-	})
+	o := host.RelayOptions(1, functions...)
+	o.Floors, o.Alone, o.Logger = floors, true, log
+	r, err := relay.New(s.Store, s.Conn, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -104,16 +95,6 @@ func (s *System) relay(functions []function.Function, log *slog.Logger) {
 		}
 	})
 	s.t.Cleanup(func() { cancel(); wg.Wait() })
-}
-
-// streams are those that must be there before their first event.
-func streams(functions []function.Function) (all []string) {
-	for _, f := range functions {
-		if d, ok := host.DurableOf(f); ok && !slices.Contains(all, d.Stream) {
-			all = append(all, d.Stream)
-		}
-	}
-	return all
 }
 
 func (s *System) stop(h *host.Host) {
