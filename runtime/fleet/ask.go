@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -92,8 +91,8 @@ func openLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)
 	}
-	if text := m.Header.Get(micro.ErrorHeader); text != "" {
-		return nil, errors.New("ask for dead letters: " + text)
+	if no := host.Refused(m); no != nil {
+		return nil, fmt.Errorf("ask for dead letters: %w", no)
 	}
 	var listed deadletter.Listed
 	if err := json.Unmarshal(m.Data, &listed); err != nil {

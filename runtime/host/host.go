@@ -2,6 +2,7 @@
 // in to its handlers, and does with the outcome what package function says.
 //
 //	request.go   a request: queue group, keyed, answered or refused
+//	refusal.go   a refusal, as it goes over NATS
 //	serve.go     a protocol of its own, and what it asks of other functions
 //	relay.go     what the relay makes for functions
 //	durable.go   a durable consumer: what it is to be, found, made

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -60,9 +58,8 @@ func Replayer(nc *nats.Conn) deadletter.Replayer {
 		if err != nil {
 			return outcome, fmt.Errorf("replay at %s: %w", name, err)
 		}
-		if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
-			n, _ := strconv.Atoi(code) // 0 is a code that nobody knows
-			return outcome, &function.Refusal{Code: function.Code(n), Reason: name + ": " + m.Header.Get(micro.ErrorHeader)}
+		if no := Refused(m); no != nil {
+			return outcome, &function.Refusal{Code: no.Code, Reason: name + ": " + no.Error()}
 		}
 		if err := json.Unmarshal(m.Data, &outcome); err != nil {
 			return outcome, fmt.Errorf("replay at %s: read answer: %w", name, err)

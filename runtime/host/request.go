@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"github.com/waybill-go/waybill/runtime/discovery"
@@ -51,13 +50,6 @@ type asked struct {
 	msg      *nats.Msg
 	began    time.Time
 	observed Observation
-}
-
-// refusal is the body of an error's reply.
-type refusal struct {
-	Code  function.Code `json:"code"`
-	Error string        `json:"error"`
-	Field string        `json:"field,omitzero"`
 }
 
 func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*requestDoor, error) {
@@ -175,18 +167,7 @@ func (r *requestDoor) answer(a asked, reply []byte, err error) {
 		no := r.h.refusal(ctx, r.door.Subject(), err)
 		code = no.Code
 		failure = fmt.Sprintf("%d:%s", no.Code, no)
-		out.Header = nats.Header{
-			micro.ErrorCodeHeader: {strconv.Itoa(int(no.Code))},
-			micro.ErrorHeader:     {headerText(no.Error())},
-		}
-		if no.Code == function.CodeOverloaded || no.Code == function.CodeUnavailable {
-			out.Header.Set("Retry-After", "1")
-		}
-		body, err := json.Marshal(refusal{Code: no.Code, Error: no.Error(), Field: no.Field})
-		if err != nil {
-			body = []byte(`{"code":500,"error":"internal error"}`)
-		}
-		out.Data = body
+		out.Header, out.Data = refuse(no)
 	}
 	took := time.Since(a.began)
 	r.stats.Done(took, failure)

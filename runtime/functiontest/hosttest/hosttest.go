@@ -6,18 +6,15 @@ package hosttest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/memory"
@@ -114,17 +111,10 @@ func (s *System) Request(subject string, body any) (reply []byte, refused *funct
 	if err != nil {
 		s.t.Fatalf("ask %s: %v", subject, err)
 	}
-	if m.Header.Get(micro.ErrorCodeHeader) == "" {
-		return m.Data, nil
+	if no := host.Refused(m); no != nil {
+		return nil, no
 	}
-	var no struct {
-		Code         function.Code
-		Error, Field string
-	}
-	if err := json.Unmarshal(m.Data, &no); err != nil {
-		s.t.Fatalf("ask %s: refused with %q: %v", subject, m.Data, err)
-	}
-	return nil, &function.Refusal{Code: no.Code, Field: no.Field, Reason: strings.TrimPrefix(no.Error, no.Field+": ")}
+	return m.Data, nil
 }
 
 func (s *System) encode(v any) []byte {
