@@ -74,10 +74,11 @@ func TestAnOrderInOneProcess(t *testing.T) {
 	var history struct {
 		Events []struct {
 			Version, Position int
-			Type, ID, Cause   string
+			Type, ID          string
+			CausationID       string `json:"causation_id"`
 		}
 	}
-	if err := json.Unmarshal(h.Data, &history); err != nil || len(history.Events) != 4 || history.Events[2].Cause != history.Events[1].ID {
+	if err := json.Unmarshal(h.Data, &history); err != nil || len(history.Events) != 4 || history.Events[2].CausationID != history.Events[1].ID {
 		t.Fatalf("history %s, %v", h.Data, err)
 	}
 	if err := up.cmd.Process.Signal(os.Interrupt); err != nil {

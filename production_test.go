@@ -259,7 +259,7 @@ func (p *production) replaysDeadLetters() {
 	store := dial(p.t, found[0].Metadata[discovery.MetadataGRPC])
 	e := appendNonsense(p.t, store)
 	if err := deadletter.Bury(p.t.Context(), store, deadletter.Letter{
-		Function: "nobody", Stream: e.Stream, Subject: "ORDERS.created", Sequence: e.Position, Event: e.ID,
+		Function: "nobody", Stream: e.Stream, Subject: "ORDERS.created", Position: e.Position, EventID: e.ID,
 	}); err != nil {
 		p.t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func printLetter(out io.Writer, l deadletter.State) error {
 	for _, row := range [][2]string{
 		{"function", l.Function},
 		{"message", fmt.Sprintf("%s, position %d", l.Subject, l.Position)},
-		{"event", l.Event},
+		{"event id", l.EventID},
 		{"flow", l.CorrelationID},
 		{"attempts", fmt.Sprintf("%d, of %d deliveries", l.Attempts, l.Letter.Deliveries)},
 		{"error", l.Error},

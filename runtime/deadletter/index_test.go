@@ -33,7 +33,7 @@ func event(t *testing.T, position uint64, id string, version uint64, typ string,
 
 // TestFold has every way that a letter can go.
 func TestFold(t *testing.T) {
-	letter := Letter{Function: "payment", Reason: ReasonAttempts, Error: "no", Attempts: 5, Stream: "ORDERS", Sequence: 7, Data: json.RawMessage(`{"a":1}`)}
+	letter := Letter{Function: "payment", Reason: ReasonAttempts, Error: "no", Attempts: 5, Stream: "ORDERS", Position: 7, Data: json.RawMessage(`{"a":1}`)}
 	edited := Change{Function: "payment", By: "ann", Reason: "typo", Data: json.RawMessage(`{"a":2}`)}
 	failed := Change{Function: "payment", By: "ann", Error: "still no"}
 	done := Change{Function: "payment", By: "bob"}
@@ -158,7 +158,7 @@ func TestIndexIsBounded(t *testing.T) {
 	defer func() { _ = store.Close() }()
 	const most, buried = 6, 10
 	for i := range uint64(buried) {
-		if err := Bury(t.Context(), store, Letter{Function: "payment", Stream: "ORDERS", Sequence: i + 1}); err != nil {
+		if err := Bury(t.Context(), store, Letter{Function: "payment", Stream: "ORDERS", Position: i + 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,9 +186,9 @@ func TestIndexIsBounded(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	drop := func(sequence uint64) {
+	drop := func(position uint64) {
 		t.Helper()
-		id := ID("payment", "ORDERS", sequence)
+		id := ID("payment", "ORDERS", position)
 		if _, err := store.Append(ctx, eventstore.Append{Stream: Stream, Aggregate: id, Expected: 1, Events: []eventstore.Event{{
 			ID: "drop-" + id, Type: TypeDropped, Data: []byte(`{"function":"payment"}`),
 		}}}); err != nil {

@@ -136,7 +136,7 @@ func (o *Office) message(ctx context.Context, s State) (Replay, error) {
 		if len(l.Raw) > 0 {
 			data = l.Raw
 		}
-		if e, err = envelope.Parse(l.Subject, l.Header, data, l.Sequence); err != nil {
+		if e, err = envelope.Parse(l.Subject, l.Header, data, l.Position); err != nil {
 			return Replay{}, function.Conflict("id", "dead letter %s is no event, and can't be replayed: %v", s.ID, err)
 		}
 		if len(data) == 0 || !json.Valid(data) {
@@ -155,14 +155,14 @@ func (o *Office) message(ctx context.Context, s State) (Replay, error) {
 // stored reads the message where it was stored. A stream that the store does
 // not have, and another event at its place, are found false.
 func (o *Office) stored(ctx context.Context, l Letter) (eventstore.Event, bool, error) {
-	if readable := l.Event != "" && l.Sequence > 0 && eventstore.CheckStream(l.Stream) == nil; !readable {
+	if readable := l.EventID != "" && l.Position > 0 && eventstore.CheckStream(l.Stream) == nil; !readable {
 		return eventstore.Event{}, false, nil
 	}
-	events, err := eventstore.Collect(o.opts.Store.ReadStream(ctx, eventstore.StreamRead{Stream: l.Stream, From: l.Sequence, Limit: 1}))
+	events, err := eventstore.Collect(o.opts.Store.ReadStream(ctx, eventstore.StreamRead{Stream: l.Stream, From: l.Position, Limit: 1}))
 	if err != nil {
-		return eventstore.Event{}, false, fmt.Errorf("read %s at position %d: %w", l.Stream, l.Sequence, err)
+		return eventstore.Event{}, false, fmt.Errorf("read %s at position %d: %w", l.Stream, l.Position, err)
 	}
-	if len(events) == 0 || events[0].Position != l.Sequence || events[0].ID != l.Event {
+	if len(events) == 0 || events[0].Position != l.Position || events[0].ID != l.EventID {
 		return eventstore.Event{}, false, nil
 	}
 	return events[0], true, nil

@@ -36,7 +36,7 @@ func retrying(t *testing.T, letters map[string]int, answer func(ctx context.Cont
 	for name, n := range letters {
 		for i := range n {
 			l := Letter{
-				Function: name, Reason: ReasonCrowded, Stream: "ORDERS", Subject: "ORDERS.created", Sequence: uint64(i) + 1, Data: []byte("{}"),
+				Function: name, Reason: ReasonCrowded, Stream: "ORDERS", Subject: "ORDERS.created", Position: uint64(i) + 1, Data: []byte("{}"),
 				Header: map[string][]string{
 					"ce-specversion": {"1.0"}, "ce-id": {fmt.Sprint("e", i)}, "ce-type": {"created"}, "ce-source": {"test"},
 					"ce-subject": {fmt.Sprint("o", i)}, "ce-time": {"2026-01-02T03:04:05Z"}, "ce-version": {"1"}, "ce-schema": {"1"},

@@ -57,8 +57,8 @@ type Summary struct {
 	Stream   string `json:"stream"`
 	Position uint64 `json:"position"`
 	Subject  string `json:"subject"`
-	// Event is the message's id, CorrelationID its flow's; empty if unreadable.
-	Event         string    `json:"event,omitempty"`
+	// EventID is the event's, CorrelationID its flow's; empty if unreadable.
+	EventID       string    `json:"event_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
 	Buried        time.Time `json:"buried"`
 }
@@ -93,8 +93,8 @@ const (
 func summarise(e eventstore.Event, l Letter) Summary {
 	return Summary{
 		ID: e.Aggregate, Function: l.Function, Status: StatusBuried, Reason: l.Reason, Error: clip(l.Error, maxSummaryError),
-		Attempts: l.Attempts, Stream: l.Stream, Position: l.Sequence, Subject: l.Subject,
-		Event: l.Event, CorrelationID: l.CorrelationID, Buried: e.Time,
+		Attempts: l.Attempts, Stream: l.Stream, Position: l.Position, Subject: l.Subject,
+		EventID: l.EventID, CorrelationID: l.CorrelationID, Buried: e.Time,
 	}
 }
 

@@ -69,7 +69,7 @@ func (b *batchDoor) run() {
 			}
 			continue
 		}
-		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
+		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.position, b.position) })
 		b.apply(batch)
 	}
 }

@@ -84,7 +84,7 @@ type delivery struct {
 	msg        jetstream.Msg // nil of a replay
 	event      eventstore.Event
 	deliveries uint64
-	sequence   uint64
+	position   uint64
 	stored     time.Time // by the server's clock; zero of a replay
 	began      time.Time
 	edited     bool // the event's data is not what is stored
@@ -188,10 +188,10 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.log.Error("message without metadata", "subject", m.Subject(), "error", err)
 		return // no message of a stream: there is nothing to acknowledge
 	}
-	d.deliveries, d.sequence, d.stored = meta.NumDelivered, meta.Sequence.Stream, meta.Timestamp
+	d.deliveries, d.position, d.stored = meta.NumDelivered, meta.Sequence.Stream, meta.Timestamp
 	d.observed = c.h.opts.Observer.Observe(Taken{
 		Function: c.h.f.Name, Door: c.subject, Subject: m.Subject(), Header: m.Headers(), Size: len(m.Data()), At: d.began,
-		Stream: c.stream, Sequence: d.sequence, Deliveries: d.deliveries,
+		Stream: c.stream, Position: d.position, Deliveries: d.deliveries,
 	})
 	c.mu.Lock()
 	c.held[d] = struct{}{}
@@ -205,7 +205,7 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.cutOff(errWidened)
 		return
 	}
-	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.sequence)
+	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.position)
 	if err != nil {
 		c.settle(d, fmt.Errorf("%w: %w", function.ErrDecode, err))
 		return

@@ -268,7 +268,7 @@ func TestFates(t *testing.T) {
 			t.Fatal(err)
 		}
 		reasons[l.CorrelationID+l.Reason] = l.Error
-		if l.Function != "fates" || l.Subject != "COUNTERS.opened" || len(l.Data) == 0 || len(l.Header) == 0 || l.Event == "" {
+		if l.Function != "fates" || l.Subject != "COUNTERS.opened" || len(l.Data) == 0 || len(l.Header) == 0 || l.EventID == "" {
 			t.Errorf("letter %+v is not whole", l)
 		}
 	}

@@ -25,10 +25,10 @@ type Taken struct {
 	Header                  nats.Header
 	Size                    int // of the body, in bytes
 	At                      time.Time
-	// Stream is where an event comes from, with its sequence, and how often it
+	// Stream is where an event comes from, with its position there, and how often it
 	// was delivered; empty of a request.
 	Stream     string
-	Sequence   uint64
+	Position   uint64
 	Deliveries uint64
 }
 

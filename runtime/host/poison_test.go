@@ -80,7 +80,7 @@ func TestCrowdedOutForGood(t *testing.T) {
 	for i, e := range storetest.Consistent(t, t.Context(), w.store, "COUNTERS") {
 		letter := deadletter.Letter{
 			Function: "picky", Reason: deadletter.ReasonCrowded, Stream: e.Stream, Subject: "COUNTERS.opened",
-			Sequence: e.Position, Event: e.ID, Data: e.Data,
+			Position: e.Position, EventID: e.ID, Data: e.Data,
 		}
 		if err := deadletter.Bury(t.Context(), w.store, letter); err != nil {
 			t.Fatal(err)

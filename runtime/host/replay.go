@@ -30,7 +30,7 @@ func (h *Host) replayDoor() *function.Request {
 // deadline, under its own cause, so what it had appended before is not appended
 // again. What is not the event's fault is an error: then it was not tried.
 func (c *consumer) replay(r deadletter.Replay) (deadletter.Outcome, error) {
-	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
+	err := c.door.replay(&delivery{event: r.Event, position: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
 	switch function.FateOf(err, c.h.work.Err() != nil) {
 	case function.Handled:
 		c.log.Info("event replayed", "position", r.Event.Position, "event_id", r.Event.ID)

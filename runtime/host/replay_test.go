@@ -165,7 +165,7 @@ func TestReplay(t *testing.T) {
 func (w *world) causedBy(l deadletter.Summary) {
 	w.t.Helper()
 	events, err := eventstore.Collect(w.store.ReadAggregate(w.t.Context(), eventstore.AggregateRead{Stream: "COUNTERS", Aggregate: "c0"}))
-	if err != nil || len(events) != 2 || events[1].CausationID != l.Event || events[1].CausationID != events[0].ID || string(events[0].Data) != `{"ID":"c0"}` {
+	if err != nil || len(events) != 2 || events[1].CausationID != l.EventID || events[1].CausationID != events[0].ID || string(events[0].Data) != `{"ID":"c0"}` {
 		w.t.Errorf("%+v, %v", events, err)
 	}
 }
@@ -197,7 +197,7 @@ func TestReplayOfAProjection(t *testing.T) {
 	if code := w.ask("replay", `{"id":"`+letters[1].ID+`"}`, &no); code != "503" || no.Error != "no replica of view runs; start one, and replay again" {
 		t.Errorf("%s %+v", code, no)
 	}
-	if err := deadletter.Bury(t.Context(), w.store, deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Sequence: 99, Data: []byte(`{}`)}); err != nil {
+	if err := deadletter.Bury(t.Context(), w.store, deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Position: 99, Data: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	id := deadletter.ID("view", "COUNTERS", 99)

@@ -162,7 +162,7 @@ func event(traceparent string, n int) host.Taken {
 	}
 	return host.Taken{
 		Function: "view", Door: "ORDERS.>", Subject: "ORDERS.created", Header: h, At: time.Now(),
-		Stream: "ORDERS", Sequence: 7, Deliveries: uint64(n),
+		Stream: "ORDERS", Position: 7, Deliveries: uint64(n),
 	}
 }
 
