@@ -36,7 +36,7 @@ func (p *process) startSupervisor(ctx context.Context, functions []function.Func
 	env := p.childEnv()
 	s := supervisor.Start(supervisor.Options{
 		Functions: functions, JetStream: js, Logger: p.log,
-		CoolDown: p.settings.ScaleCoolDown, Patience: p.settings.DrainTimeout,
+		CoolDown: p.settings.ScaleCoolDown, StopTimeout: p.settings.DrainTimeout,
 		Command: func(name string) *exec.Cmd {
 			cmd := exec.Command(program, "run", name) //nolint:gosec,noctx // our own program, which is ended by signals
 			cmd.Env, cmd.Stdout, cmd.Stderr = env, p.stderr, p.stderr

@@ -61,13 +61,13 @@ type Options struct {
 	Reports []Report
 	// Observer is told of every message; may be nil.
 	Observer Observer
-	// Refresh is how long one pull request stays open at most, and so how
+	// PullExpiry is how long one pull request stays open at most, and so how
 	// long a drain waits for what may still come. Default 500 ms.
-	Refresh time.Duration
-	// Patience is how long an event is held for something that is away, before
-	// the event store is asked whether it can be reached from here at all.
+	PullExpiry time.Duration
+	// StoreCheckInterval is how often, while an event is held for something that
+	// is away, the event store is asked whether it can be reached from here.
 	// Default 10 s.
-	Patience time.Duration
+	StoreCheckInterval time.Duration
 	// ArmAgain is how often all timers are armed again. Default 1 h.
 	ArmAgain time.Duration
 }
@@ -118,14 +118,14 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	if opts.APIPrefix == "" {
 		opts.APIPrefix = jetstream.DefaultAPIPrefix
 	}
-	if opts.Refresh == 0 {
-		opts.Refresh = 500 * time.Millisecond
+	if opts.PullExpiry == 0 {
+		opts.PullExpiry = 500 * time.Millisecond
 	}
 	if opts.Observer == nil {
 		opts.Observer = nobody{}
 	}
-	if opts.Patience == 0 {
-		opts.Patience = 10 * time.Second
+	if opts.StoreCheckInterval == 0 {
+		opts.StoreCheckInterval = 10 * time.Second
 	}
 	if opts.ArmAgain == 0 {
 		opts.ArmAgain = time.Hour

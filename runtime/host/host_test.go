@@ -344,7 +344,7 @@ func TestWhoIsCutOffTakesNothing(t *testing.T) {
 		}
 	}
 	away, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 50 * time.Millisecond, Patience: 200 * time.Millisecond,
+		Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), PullExpiry: 50 * time.Millisecond, StoreCheckInterval: 200 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

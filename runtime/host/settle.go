@@ -46,7 +46,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			held, asked = true, time.Now()
 			defer c.waiting(err)()
 		}
-		if time.Since(asked) > c.h.opts.Patience {
+		if time.Since(asked) > c.h.opts.StoreCheckInterval {
 			if asked = time.Now(); c.reachStore() != nil {
 				c.cutOff(errCut)
 				c.giveBack(d)

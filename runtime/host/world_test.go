@@ -134,7 +134,7 @@ func (w *world) start(f function.Function) *host.Host {
 		f.Backoff = 10 * time.Millisecond
 	}
 	h, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", Refresh: 100 * time.Millisecond,
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", PullExpiry: 100 * time.Millisecond,
 		Observer: w.observer,
 	})
 	if err != nil {

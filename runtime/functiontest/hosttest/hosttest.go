@@ -26,11 +26,11 @@ import (
 
 // Bounds of what a test waits for, so that one that hangs says where.
 const (
-	patience = 30 * time.Second
-	look     = 2 * time.Millisecond
-	// refresh is short, since a stop waits for it.
-	refresh = 100 * time.Millisecond
-	floors  = 50 * time.Millisecond
+	timeout = 30 * time.Second
+	look    = 2 * time.Millisecond
+	// pullExpiry is short, since a stop waits for it.
+	pullExpiry = 100 * time.Millisecond
+	floors     = 50 * time.Millisecond
 )
 
 // System is functions that run.
@@ -57,7 +57,7 @@ func Start(t testing.TB, functions ...function.Function) *System {
 	cache := function.NewCache()
 	hosts := make([]*host.Host, len(functions))
 	for i, f := range functions {
-		h, err := host.Start(f, host.Options{Conn: s.Conn, Store: s.Store, Cache: cache, Logger: log, Refresh: refresh})
+		h, err := host.Start(f, host.Options{Conn: s.Conn, Store: s.Store, Cache: cache, Logger: log, PullExpiry: pullExpiry})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func (s *System) relay(functions []function.Function, log *slog.Logger) {
 }
 
 func (s *System) stop(h *host.Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := h.Stop(ctx); err != nil {
 		s.t.Errorf("%v", err)
@@ -107,7 +107,7 @@ func (s *System) stop(h *host.Host) {
 // JSON. No answer at all ends the test.
 func (s *System) Request(subject string, body any) (reply []byte, refused *function.Refusal) {
 	s.t.Helper()
-	m, err := s.Conn.Request(subject, s.encode(body), patience)
+	m, err := s.Conn.Request(subject, s.encode(body), timeout)
 	if err != nil {
 		s.t.Fatalf("ask %s: %v", subject, err)
 	}
@@ -185,13 +185,13 @@ func (s *System) Await(stream, aggregate string, types ...string) (events []func
 // minute, the test ends with what should be, and the last error.
 func (s *System) Eventually(what string, ok func() error) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(look) {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(look) {
 		err := ok()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: not after %v: %v", what, patience, err)
+			s.t.Fatalf("%s: not after %v: %v", what, timeout, err)
 		}
 	}
 }

@@ -34,9 +34,9 @@ type crew struct {
 // askTimeout is how long JetStream may take to tell what waits.
 const askTimeout = 2 * time.Second
 
-// patience is how long what waits may be unknown before the log says so: at a
+// quietFor is how long what waits may be unknown before the log says so: at a
 // start the streams are made at the same time.
-const patience = 2 * time.Second
+const quietFor = 2 * time.Second
 
 // run observes and follows the policy, until ctx ends. What is unknown changes
 // nothing.
@@ -58,7 +58,7 @@ func (c *crew) run(ctx context.Context) {
 				c.log.Info("scaling", "from", was, "to", state.Wanted, "reason", reason)
 				c.scale(state.Wanted)
 			}
-		case time.Since(seen) > patience:
+		case time.Since(seen) > quietFor:
 			c.log.Warn("can't see what waits", "replicas", state.Wanted, "error", err)
 		}
 		select {

@@ -34,9 +34,9 @@ type Options struct {
 	// CoolDown is how long fewer replicas must have been enough before one is
 	// stopped.
 	CoolDown time.Duration
-	// Patience is how long a replica may take to end before it is killed.
-	Patience time.Duration
-	Logger   *slog.Logger
+	// StopTimeout is how long a replica may take to end before it is killed.
+	StopTimeout time.Duration
+	Logger      *slog.Logger
 }
 
 // lookEvery is how often a policy sees what waits. With the half second that
