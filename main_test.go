@@ -238,7 +238,10 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("show does not say %s: %s", says, out)
 		}
 	}
-	if out := deadletters("replay --all --function payment", 1); !strings.Contains(out, "failed again") || !strings.Contains(out, "1 of 1") {
+	if out := deadletters("replay --all --function payment --reason rejected", 0); out != "" {
+		t.Errorf("replay of others: %s", out)
+	}
+	if out := deadletters("replay --all --function payment --reason decode", 1); !strings.Contains(out, "failed again") || !strings.Contains(out, "1 of 1") {
 		t.Errorf("replay: %s", out)
 	}
 	deadletters("edit "+view, 0) // the editor writes a whole order

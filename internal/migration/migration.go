@@ -51,10 +51,10 @@ func CheckSQLite(ctx context.Context, db *sql.DB, files fs.FS) error {
 	return nil
 }
 
-// Postgres runs the files on PostgreSQL or CockroachDB, and notes in table which are done. Of several processes that
-// start together one does it, and the others wait: a row is the lock, since
-// CockroachDB has no advisory ones. For as long as timeout it tries again what
-// may be better then.
+// Postgres runs the files on PostgreSQL or CockroachDB, and notes in table which
+// are done. Of several processes that start together one does it, and the others
+// wait: a row is the lock, since CockroachDB has no advisory ones. For as long as
+// timeout it tries again what may be better then.
 func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, timeout time.Duration) error {
 	for began := time.Now(); ; {
 		// Asking again every second is the finest that the locker knows. A

@@ -275,7 +275,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 	office := deadletter.New(deadletter.Options{
 		Store: store, Replay: host.Replayer(p.nc), Deadlines: p.program.deadlines(), Logger: p.log,
 	})
-	p.telemetry.DeadLetters(office.Open)
+	p.telemetry.DeadLetters(office.Unresolved)
 	p.background(office.Run)
 	h, err := p.startHost(office.Function(), host.Options{Store: store})
 	if err != nil {

@@ -5,69 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-func (o *Office) replay(ctx context.Context, r ReplayRequest) (Replayed, error) {
-	if r.ID != "" {
-		s, err := o.find(ctx, r.ID)
-		if err != nil {
-			return Replayed{}, err
-		}
-		done, err := o.replayOne(ctx, s.ID, r.By)
-		return Replayed{Letters: []Summary{done}}, err
-	}
-	if err := o.current(ctx); err != nil {
-		return Replayed{}, err
-	}
-	at, err := position(r.Cursor)
+func (o *Office) replay(ctx context.Context, r ReplayRequest) (Summary, error) {
+	s, err := o.find(ctx, r.ID)
 	if err != nil {
-		return Replayed{}, err
+		return Summary{}, err
 	}
-	return o.replayAll(ctx, r, at)
-}
-
-// replayAll replays a page of a function's letters, one after the other.
-func (o *Office) replayAll(ctx context.Context, r ReplayRequest, at uint64) (Replayed, error) {
-	answer := Replayed{Letters: []Summary{}}
-	f := filter{function: r.Function, status: StatusOpen}
-	end := time.Now().Add(bulkTime)
-	for len(answer.Letters) < *r.Limit && time.Now().Before(end) {
-		id, buried, ok := o.index.next(f, at)
-		if !ok {
-			return answer, nil
-		}
-		done, err := o.replayOne(ctx, id, r.By)
-		if err != nil && len(answer.Letters) == 0 {
-			return answer, err
-		}
-		if err != nil {
-			answer.Stopped = o.reason(err)
-			break
-		}
-		answer.Letters, at = append(answer.Letters, done), buried
-	}
-	if _, _, more := o.index.next(f, at); more {
-		answer.Cursor = cursor(at)
-	}
-	return answer, nil
-}
-
-// reason is what a caller may see of an error; the log has all of it.
-func (o *Office) reason(err error) string {
-	if no := function.RefusalOf(err, false); no != nil {
-		return no.Error()
-	}
-	o.opts.Logger.Error("replay failed", "function", Name, "error", err)
-	return "internal error"
+	return o.replayOne(ctx, s.ID, r.By)
 }
 
 // replayOne has the function handle the message again, and records the outcome.
-// Whoever crashes in between leaves the letter open: the next replay finds what
+// Whoever crashes in between leaves the letter unresolved: the next replay finds what
 // the function has done already.
 func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) {
 	s, err := o.load(ctx, id)
@@ -93,7 +46,7 @@ func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) 
 // record says how a replay went; failure is empty if the message was handled.
 func (o *Office) record(ctx context.Context, id, by, failure string) (Summary, error) {
 	s, err := o.change(ctx, id, func(s State) (string, Change, error) {
-		if !s.Status.Open() {
+		if s.Status.Resolved() {
 			return "", Change{}, nil // somebody was faster
 		}
 		return TypeReplayed, Change{By: by, Error: clip(failure, maxReplayError)}, nil

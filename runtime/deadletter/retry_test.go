@@ -75,11 +75,11 @@ func (f *functions) rounds(n int) map[uint64]int {
 	return tried
 }
 
-// isOpen holds how many letters of a function are open.
-func (f *functions) isOpen(name string, n int) {
+// hasUnresolved holds how many letters of a function are unresolved.
+func (f *functions) hasUnresolved(name string, n int) {
 	f.t.Helper()
-	if open := f.office.Open()[name]; open != n {
-		f.t.Errorf("%d letters of %s are open, want %d", open, name, n)
+	if got := f.office.Unresolved()[name]; got != n {
+		f.t.Errorf("%d letters of %s are unresolved, want %d", got, name, n)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestRefusedLettersStopNoOthers(t *testing.T) {
 		if tried := f.rounds(1); tried[1] != 0 || tried[refused] != 1 || tried[all] != 1 {
 			t.Errorf("then %v were tried", tried)
 		}
-		f.isOpen("payment", refused)
+		f.hasUnresolved("payment", refused)
 		f.rounds(maxRetries * maxRefusals * refused)
 		if tried := f.rounds(10); len(tried) > 0 {
 			t.Errorf("after all %v are still tried", tried)
@@ -145,10 +145,10 @@ func TestAFunctionThatIsAwayIsLeftAlone(t *testing.T) {
 				if tried := f.rounds(rounds); len(tried) != c.each*rounds {
 					t.Errorf("in %d rounds %v were tried", rounds, tried)
 				}
-				f.isOpen("payment", all)
+				f.hasUnresolved("payment", all)
 				back.Store(true)
 				f.rounds(2)
-				f.isOpen("payment", 0)
+				f.hasUnresolved("payment", 0)
 			})
 		})
 	}
@@ -167,8 +167,8 @@ func TestASlowFunctionDelaysNoOther(t *testing.T) {
 			return Outcome{}, nil
 		})
 		f.rounds(1)
-		f.isOpen("quick", 0)
-		f.isOpen("slow", letters)
+		f.hasUnresolved("quick", 0)
+		f.hasUnresolved("slow", letters)
 		time.Sleep(maxRetries * letters * (Wait(0) + f.office.opts.Retry))
 		f.rounds(1) // forgets those
 		if tried := f.rounds(10); len(tried) > 0 {

@@ -85,8 +85,8 @@ func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable
 	return answer
 }
 
-// openLetters asks how many dead letters of each function are open.
-func openLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
+// unresolvedLetters asks how many dead letters of each function are unresolved.
+func unresolvedLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
 	m, err := nc.RequestWithContext(ctx, deadletter.SubjectList, []byte(`{"limit":1}`))
 	if err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)
@@ -98,5 +98,5 @@ func openLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
 	if err := json.Unmarshal(m.Data, &listed); err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)
 	}
-	return listed.Open, nil
+	return listed.Unresolved, nil
 }

@@ -288,8 +288,8 @@ func TestDeadLetterOfATimer(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	works.Store(1)
-	var replayed deadletter.Replayed
-	if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusReplayed {
+	var replayed deadletter.Summary
+	if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Status != deadletter.StatusReplayed {
 		t.Fatalf("%s %+v", code, replayed)
 	}
 	if n := w.count("COUNTERS", "counted"); n != 1 {
