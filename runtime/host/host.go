@@ -214,12 +214,9 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
 		case *function.Event:
-			events[d.Type], stats[d.Type] = d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, metadata))
-			if stats[""] == nil { // what can't be read is told with the first
-				stats[""] = stats[d.Type]
-			}
+			events[d.Subject()], stats[d.Subject()] = d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, metadata))
 		case *function.Projection:
-			projection, stats[""] = d, h.service.Endpoint("all", d.Subject(), metadata)
+			projection, stats[d.Subject()] = d, h.service.Endpoint("all", d.Subject(), metadata)
 		case *function.Timed:
 			var err error
 			if h.timers, err = newTimers(h, d); err != nil {
@@ -228,7 +225,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 		}
 	}
 	if h.timers != nil {
-		stats[""] = h.service.Endpoint("all", all(stream), metadata) // those that only arm a timer
+		stats[all(stream)] = h.service.Endpoint("all", all(stream), metadata) // those that only arm a timer
 	}
 	c, jobs := h.newConsumer(js, durables[0], stats), newJobs(h.f)
 	h.consumers = append(h.consumers, c)
@@ -240,7 +237,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	if h.timers != nil {
 		subject := timerSubject(h.f.Name)
 		fired := h.newConsumer(js, durables[1], map[string]*discovery.Endpoint{
-			"": h.service.Endpoint("timer", subject, consumes(discovery.KindTimer, durables[1])),
+			subject: h.service.Endpoint("timer", subject, consumes(discovery.KindTimer, durables[1])),
 		})
 		h.consumers = append(h.consumers, fired)
 		h.timers.begin(fired, jobs)

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 
+	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -30,7 +31,11 @@ func (h *Host) replayDoor() *function.Request {
 // deadline, under its own cause, so what it had appended before is not appended
 // again. What is not the event's fault is an error: then it was not tried.
 func (c *consumer) replay(r deadletter.Replay) (deadletter.Outcome, error) {
-	err := c.door.replay(&delivery{event: r.Event, position: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
+	door := c.door.doorOf(envelope.Subject(r.Event.Stream, r.Event.Type))
+	if door == "" {
+		return deadletter.Outcome{}, function.Conflict("event.type", "is %.40q; %s has no door for it", r.Event.Type, c.h.f.Name)
+	}
+	err := c.door.replay(&delivery{event: r.Event, door: door, position: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
 	switch function.FateOf(err, c.h.work.Err() != nil) {
 	case function.Handled:
 		c.log.Info("event replayed", "position", r.Event.Position, "event_id", r.Event.ID)

@@ -326,3 +326,25 @@ func TestAnEditIsRepeated(t *testing.T) {
 		t.Errorf("edited %d times", n)
 	}
 }
+
+// TestReplayWithoutADoor refuses a letter of a type that the function's release
+// has no door for: nothing would be done, and the letter be resolved.
+func TestReplayWithoutADoor(t *testing.T) {
+	w := newWorld(t)
+	w.office(0)
+	w.start(step("picky", countOnce))
+	w.other("c0")
+	e := storetest.Consistent(t, t.Context(), w.store, "COUNTERS")[0]
+	letter := deadletter.Letter{Function: "picky", Stream: e.Stream, Subject: "COUNTERS.other", Position: e.Position, EventID: e.ID, Data: e.Data}
+	if err := deadletter.Bury(t.Context(), w.store, letter); err != nil {
+		t.Fatal(err)
+	}
+	var no struct{ Error string }
+	w.eventually("be refused", func() error {
+		if code := w.ask("replay", `{"id":"`+letter.ID()+`"}`, &no); code != "409" || !strings.Contains(no.Error, "has no door") {
+			return fmt.Errorf("%s %+v", code, no)
+		}
+		return nil
+	})
+	w.letters(`{"status":"buried"}`, 1)
+}

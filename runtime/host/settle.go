@@ -135,11 +135,7 @@ func (c *consumer) settleAs(d *delivery, fate function.Fate, err error) {
 		failure = headerText(err.Error())
 	}
 	took := time.Since(d.began)
-	stats, own := c.stats[d.event.Type]
-	if !own {
-		stats = c.stats[""]
-	}
-	stats.Done(took, failure)
+	c.stats[d.door].Done(took, failure)
 	d.observed.Settle(fate.String(), took, err)
 	switch fate {
 	case function.Handled:
