@@ -25,26 +25,13 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func openSQLite(t testing.TB) eventstore.Backend {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	return opened(t, s, err)
+	return storetest.Opened(t, s, err)
 }
 
 func openPostgres(t testing.TB) eventstore.Backend {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), pgtest.Database(t))
-	return opened(t, s, err)
-}
-
-func opened(t testing.TB, s eventstore.Backend, err error) eventstore.Backend {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 // odd is data that encoding/json would write in another way.

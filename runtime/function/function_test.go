@@ -59,11 +59,7 @@ func (t toggle) AggregateID() string { return t.ID }
 func open(t *testing.T) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 func makeLamp(t *testing.T, s eventstore.Store, id string) eventstore.Event {
