@@ -271,9 +271,9 @@ func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) erro
 const maxReplayed = 50_000
 
 func (c lettersReplay) one(ctx context.Context, s *session, nc *nats.Conn, id string) (deadletter.Summary, error) {
-	wait := deadletter.Wait(0)
+	wait := deadletter.ReplayTimeout(0)
 	for _, deadline := range s.program.deadlines() {
-		wait = max(wait, deadletter.Wait(deadline))
+		wait = max(wait, deadletter.ReplayTimeout(deadline))
 	}
 	var done deadletter.Summary
 	err := ask(ctx, nc, deadletter.SubjectReplay, deadletter.ReplayRequest{ID: id, By: c.name()}, &done, wait+askTimeout)

@@ -82,9 +82,9 @@ func (o *Office) Unresolved() map[string]int {
 
 // Function is the service, as a function to be run.
 func (o *Office) Function() function.Function {
-	longest := Wait(0)
+	longest := ReplayTimeout(0)
 	for _, d := range o.opts.Deadlines {
-		longest = max(longest, Wait(d))
+		longest = max(longest, ReplayTimeout(d))
 	}
 	return function.Function{
 		Name: Name, Description: "The dead letters: what functions could not handle.",
@@ -111,9 +111,9 @@ const (
 	maxReplayError = 1 << 10
 )
 
-// Wait is how long a replay may take that is handled within a deadline: one more
+// ReplayTimeout is how long a replay may take that is handled within a deadline: one more
 // of the same aggregate may be before it. Zero means the default deadline.
-func Wait(deadline time.Duration) time.Duration {
+func ReplayTimeout(deadline time.Duration) time.Duration {
 	if deadline == 0 {
 		deadline = function.DefaultDeadline
 	}

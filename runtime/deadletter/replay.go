@@ -60,7 +60,7 @@ func (o *Office) record(ctx context.Context, id, by, failure string) (Summary, e
 // hand gives the message to the function. An error says that it was not handled,
 // and that nothing is to be recorded.
 func (o *Office) hand(ctx context.Context, name string, r Replay) (Outcome, error) {
-	wait := Wait(o.opts.Deadlines[name])
+	wait := ReplayTimeout(o.opts.Deadlines[name])
 	within, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	outcome, err := o.opts.Replay(within, name, r)

@@ -169,7 +169,7 @@ func TestASlowFunctionDelaysNoOther(t *testing.T) {
 		f.rounds(1)
 		f.hasUnresolved("quick", 0)
 		f.hasUnresolved("slow", letters)
-		time.Sleep(maxRetries * letters * (Wait(0) + f.office.opts.Retry))
+		time.Sleep(maxRetries * letters * (ReplayTimeout(0) + f.office.opts.Retry))
 		f.rounds(1) // forgets those
 		if tried := f.rounds(10); len(tried) > 0 {
 			t.Errorf("what was never answered is still tried: %v", tried)

@@ -174,7 +174,7 @@ func (c *consumer) failed(d *delivery, cause error) {
 		c.bury(d, deadletter.ReasonCrowded, cause, n)
 		return
 	}
-	wait := c.h.f.Wait(n)
+	wait := c.h.f.BackoffAfter(n)
 	c.log.WarnContext(c.context(d), "event failed; comes again", "position", d.position, "event_id", d.event.ID,
 		"attempt", n, "wait", wait, "error", cause)
 	c.nak(d, wait)

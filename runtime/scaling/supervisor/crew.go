@@ -90,8 +90,8 @@ func (c *crew) observe(ctx context.Context) (scaling.Observation, error) {
 		c.consumer = nil
 		return o, fmt.Errorf("look at durable %s of %s: %w", c.name, c.durable.Stream, err)
 	}
-	o.At, o.Waiting, o.InHand = time.Now(), int(info.NumPending), info.NumAckPending //nolint:gosec // counts of messages
-	o.Done = max(info.Delivered.Consumer, uint64(o.InHand)) - uint64(o.InHand)       //nolint:gosec // no less than 0
+	o.At, o.Lag, o.InHand = time.Now(), int(info.NumPending), info.NumAckPending //nolint:gosec // counts of messages
+	o.Done = max(info.Delivered.Consumer, uint64(o.InHand)) - uint64(o.InHand)   //nolint:gosec // no less than 0
 	return o, nil
 }
 
