@@ -19,7 +19,6 @@ import (
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/relay"
 	"github.com/waybill-go/waybill/functions/order"
-	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
@@ -33,7 +32,7 @@ func (overdue) Due(o order.Order) time.Time {
 	}
 	return o.CreatedOn.Add(100 * time.Millisecond)
 }
-func (overdue) Open(context.Context) iter.Seq2[string, error] {
+func (overdue) Waiting(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield("o1", nil) }
 }
 func (overdue) Fire(context.Context, order.Order) ([]order.Event, error) {
@@ -49,12 +48,9 @@ func TestATimerUnderItsOwnKey(t *testing.T) {
 	store := memory.New()
 	defer func() { _ = store.Close() }()
 	leader, _ := p.as("eventstore")
-	timers, durables := host.Timers(1, late)
-	r, err := relay.New(store, leader, relay.Options{
-		Streams: []string{order.Stream, deadletter.Stream}, Alone: true, Logger: log,
-		Others:  []relay.Other{{Config: timers, Durables: durables}},
-		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(1)},
-	})
+	o := host.RelayOptions(1, late)
+	o.Alone, o.Logger = true, log
+	r, err := relay.New(store, leader, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func (w *writer) retry(ctx context.Context, try func(again bool) error) error {
 	again := false
 	for began := time.Now(); ; again = true {
 		err := try(again)
-		if err == nil || !errors.Is(err, errMoment) || time.Since(began) > w.s.options.Patience || w.s.life.Err() != nil || ctx.Err() != nil {
+		if err == nil || !errors.Is(err, errMoment) || time.Since(began) > w.s.options.RetryTimeout || w.s.life.Err() != nil || ctx.Err() != nil {
 			return err
 		}
 		select {

@@ -32,9 +32,9 @@ import (
 type Options struct {
 	// Limits bound each stream's queue of appends and what is committed at once.
 	Limits groupcommit.Limits
-	// Patience is how long a group is tried again while the database is away or
-	// refuses for the moment. Default 10 s.
-	Patience time.Duration
+	// RetryTimeout is how long a group is tried again while the database is away
+	// or refuses for the moment. Default 10 s.
+	RetryTimeout time.Duration
 
 	// isolation is the transactions'; READ COMMITTED if empty. Tests have
 	// others.
@@ -87,8 +87,8 @@ func Open(ctx context.Context, url string, options ...Options) (*Store, error) {
 	if len(options) > 0 {
 		o = options[0]
 	}
-	if o.Patience <= 0 {
-		o.Patience = 10 * time.Second
+	if o.RetryTimeout <= 0 {
+		o.RetryTimeout = 10 * time.Second
 	}
 	if o.isolation == "" {
 		o.isolation = pgx.ReadCommitted
@@ -99,7 +99,7 @@ func Open(ctx context.Context, url string, options ...Options) (*Store, error) {
 	}
 	cfg.ConnConfig.Tracer = o.tracer
 	where := fmt.Sprintf("%s:%d/%s", cfg.ConnConfig.Host, cfg.ConnConfig.Port, cfg.ConnConfig.Database)
-	if err := migrate(ctx, cfg.ConnConfig, o.Patience); err != nil {
+	if err := migrate(ctx, cfg.ConnConfig, o.RetryTimeout); err != nil {
 		return nil, fmt.Errorf("open event store at %s: %w", where, err)
 	}
 	s := &Store{options: o, writers: map[string]*writer{}}
@@ -150,10 +150,10 @@ func steady(ctx context.Context, conn *pgx.Conn) error {
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-func migrate(ctx context.Context, cfg *pgx.ConnConfig, patience time.Duration) error {
+func migrate(ctx context.Context, cfg *pgx.ConnConfig, timeout time.Duration) error {
 	db := stdlib.OpenDB(*cfg)
 	defer func() { _ = db.Close() }() // every statement was answered
-	return migration.Postgres(ctx, db, migration.Folder(migrations, "migrations"), "eventstore_schema", patience)
+	return migration.Postgres(ctx, db, migration.Folder(migrations, "migrations"), "eventstore_schema", timeout)
 }
 
 // pools divides the connections, so that reads never keep an append waiting.

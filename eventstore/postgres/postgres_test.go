@@ -5,6 +5,7 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore/postgres"
 	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
+	"github.com/waybill-go/waybill/eventstore/storetest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -12,13 +13,5 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func open(t testing.TB, url string, o ...postgres.Options) *postgres.Store {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), url, o...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return storetest.Opened(t, s, err)
 }

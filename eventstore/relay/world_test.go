@@ -28,11 +28,7 @@ const stream = storetest.Stream
 func open(t testing.TB) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 // start runs a relay; the answer ends it, and may be called twice.

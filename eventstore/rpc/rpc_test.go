@@ -34,11 +34,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func backend(t testing.TB) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 // serve serves a store on address until the test ends or the server is stopped.

@@ -15,15 +15,7 @@ import (
 func openReader(t *testing.T, path string) *sqlite.Reader {
 	t.Helper()
 	r, err := sqlite.OpenReader(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
+	return storetest.Opened(t, r, err)
 }
 
 // TestReaderBesideAWriter reads what a store writes meanwhile, and after it has

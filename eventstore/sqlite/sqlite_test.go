@@ -36,15 +36,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 // file is a path whose folder is not there yet, and that a URI has to escape.
@@ -166,15 +158,7 @@ func TestWhatCannotBeOpened(t *testing.T) {
 func plain(t *testing.T, path string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
+	return storetest.Opened(t, db, err)
 }
 
 func TestAPersonCanReadIt(t *testing.T) {

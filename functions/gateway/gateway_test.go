@@ -143,7 +143,7 @@ func TestAnOrder(t *testing.T) {
 		t.Errorf("what the caller has not: %+v", other)
 	}
 	var history History
-	if h := w.do("GET", "/api/orders/"+o.ID+"/events", ""); json.Unmarshal([]byte(h.body), &history) != nil || h.status != 200 || len(history.Events) != 4 || history.Events[0].Cause != "req-1" {
+	if h := w.do("GET", "/api/orders/"+o.ID+"/events", ""); json.Unmarshal([]byte(h.body), &history) != nil || h.status != 200 || len(history.Events) != 4 || history.Events[0].CausationID != "req-1" {
 		t.Errorf("events: %+v", h)
 	}
 	if e := w.Events(order.Stream, o.ID)[0]; !strings.HasPrefix(e.Traceparent, "00-0af7651916cd43dd8448eb211c80319c-") {

@@ -58,13 +58,13 @@ type History struct {
 
 // HistoryEvent is one thing that happened.
 type HistoryEvent struct {
-	Version  uint64          `json:"version" doc:"Its place among the order's events: 1, 2, 3, without gaps."`
-	Position uint64          `json:"position" doc:"Its place among all events."`
-	Type     string          `json:"type"`
-	Time     time.Time       `json:"time"`
-	ID       string          `json:"id"`
-	Cause    string          `json:"cause" doc:"The id of the event, or the request, that led to it."`
-	Data     json.RawMessage `json:"data"`
+	Version     uint64          `json:"version" doc:"Its place among the order's events: 1, 2, 3, without gaps."`
+	Position    uint64          `json:"position" doc:"Its place among all events."`
+	Type        string          `json:"type"`
+	Time        time.Time       `json:"time"`
+	ID          string          `json:"id"`
+	CausationID string          `json:"causation_id" doc:"The id of the event, or the request, that led to it."`
+	Data        json.RawMessage `json:"data"`
 }
 
 // Schemas of what is no Go type of its own here.

@@ -19,6 +19,7 @@ import (
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/sqlite"
+	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/config"
@@ -361,9 +362,5 @@ func openMemory(t testing.TB) *memory.Store {
 func openSQLite(t testing.TB) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
+	return storetest.Opened(t, s, err)
 }

@@ -26,7 +26,7 @@ func (db *DB) findView(ctx context.Context) error {
 		if err == nil {
 			_, err = db.inUse(ctx)
 		}
-		if err == nil || time.Since(began) > openPatience {
+		if err == nil || time.Since(began) > openTimeout {
 			return err
 		}
 		select {

@@ -24,8 +24,8 @@ var postgresTable string
 
 const (
 	postgresWriters, postgresReaders = 2, 8
-	// openPatience is how long a start waits for a database that is away.
-	openPatience = 10 * time.Second
+	// openTimeout is how long a start waits for a database that is away.
+	openTimeout = 10 * time.Second
 )
 
 // postgresKind reads and writes all orders of a batch in a statement each.
@@ -64,7 +64,7 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	// The table of migrations has its own name, so that the events may be in the
 	// same database.
 	db.kind = postgresKind{}
-	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", openPatience)
+	return migration.Postgres(ctx, db.write, migration.Folder(postgresTables, "postgres/migrations"), "orders_schema", openTimeout)
 }
 
 func (postgresKind) begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {

@@ -167,16 +167,16 @@ type History struct {
 	NextVersion uint64 `json:"next_version,omitzero"`
 }
 
-// HistoryEvent is one thing that happened. Cause is the id of the event, or
+// HistoryEvent is one thing that happened. CausationID is the id of the event, or
 // the request, that led to it.
 type HistoryEvent struct {
-	Version  uint64          `json:"version"`
-	Position uint64          `json:"position"`
-	Type     string          `json:"type"`
-	Time     time.Time       `json:"time"`
-	ID       string          `json:"id"`
-	Cause    string          `json:"cause"`
-	Data     json.RawMessage `json:"data"`
+	Version     uint64          `json:"version"`
+	Position    uint64          `json:"position"`
+	Type        string          `json:"type"`
+	Time        time.Time       `json:"time"`
+	ID          string          `json:"id"`
+	CausationID string          `json:"causation_id"`
+	Data        json.RawMessage `json:"data"`
 }
 
 // The bounds of a history's answer, so that one message carries it: an order
@@ -199,7 +199,7 @@ func history(ctx context.Context, log function.Log, r HistoryRequest) (History, 
 			break
 		}
 		h.Events = append(h.Events, HistoryEvent{
-			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, Cause: e.CausationID, Data: e.Data,
+			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, CausationID: e.CausationID, Data: e.Data,
 		})
 	}
 	if len(h.Events) == 0 && r.FromVersion <= 1 {

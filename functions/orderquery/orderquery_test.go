@@ -193,8 +193,8 @@ func TestLongHistory(t *testing.T) {
 			if err != nil || len(got.Events) == 0 || pages > maxHistory {
 				t.Fatalf("%s: %d events, %v", name, len(got.Events), err)
 			}
-			if first := got.Events[0]; seen == 0 && first.Cause != "request" {
-				t.Errorf("%s: the order was placed by %q", name, first.Cause)
+			if first := got.Events[0]; seen == 0 && first.CausationID != "request" {
+				t.Errorf("%s: the order was placed by %q", name, first.CausationID)
 			}
 			total := 0
 			for _, e := range got.Events {

@@ -48,8 +48,10 @@ func (d deadlines) limits() order.Timeouts {
 // Due implements function.Deadlines.
 func (d deadlines) Due(o order.Order) time.Time { return o.WaitsUntil(d.limits()) }
 
-// Open implements function.Deadlines.
-func (d deadlines) Open(ctx context.Context) iter.Seq2[string, error] { return d.orders.Waiting(ctx) }
+// Waiting implements function.Deadlines.
+func (d deadlines) Waiting(ctx context.Context) iter.Seq2[string, error] {
+	return d.orders.Waiting(ctx)
+}
 
 // Fire implements function.Deadlines.
 func (d deadlines) Fire(ctx context.Context, o order.Order) ([]order.Event, error) {

@@ -51,12 +51,11 @@ func CheckSQLite(ctx context.Context, db *sql.DB, files fs.FS) error {
 	return nil
 }
 
-// Postgres runs the files on PostgreSQL or
-// CockroachDB, and notes in table which are done. Of several processes that
-// start together one does it, and the others wait: a row is the lock, since
-// CockroachDB has no advisory ones. For as long as patience it tries again what
-// may be better then.
-func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, patience time.Duration) error {
+// Postgres runs the files on PostgreSQL or CockroachDB, and notes in table which
+// are done. Of several processes that start together one does it, and the others
+// wait: a row is the lock, since CockroachDB has no advisory ones. For as long as
+// timeout it tries again what may be better then.
+func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, timeout time.Duration) error {
 	for began := time.Now(); ; {
 		// Asking again every second is the finest that the locker knows. A
 		// provider that was interrupted believes in tables that were never
@@ -70,7 +69,7 @@ func Postgres(ctx context.Context, db *sql.DB, files fs.FS, table string, patien
 		if err == nil {
 			return nil
 		}
-		limit := patience
+		limit := timeout
 		if errors.As(err, new(*pgconn.PgError)) {
 			limit = max(limit, lockWait) // it is there; another may have had the lock for most of the time
 		}

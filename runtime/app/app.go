@@ -275,22 +275,9 @@ func (p Program) resources(functions []function.Function) []function.Resource {
 	return all
 }
 
-// streams are those that the functions read, and that of dead letters: they must
-// be there before their first event.
+// streams are those that the functions read, and that of dead letters.
 func (p Program) streams() []string {
-	var all []string
-	for _, f := range p.Functions {
-		if d, ok := host.DurableOf(f); ok && !slices.Contains(all, d.Stream) {
-			all = append(all, d.Stream)
-		}
-	}
-	return append(all, deadletter.Stream)
-}
-
-// timers tells whether a function has a timer.
-func (p Program) timers() bool {
-	_, durables := host.Timers(1, p.Functions...)
-	return len(durables) > 0
+	return host.RelayOptions(1, p.Functions...).Streams
 }
 
 // names are what run takes: the event store and the functions.

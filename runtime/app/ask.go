@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json" // it keeps a body as long as it is
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 )
 
 const (
@@ -38,9 +37,8 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, request, answer any
 	case err != nil:
 		return fmt.Errorf("ask %s: %w", subject, err)
 	}
-	if text := m.Header.Get(micro.ErrorCodeHeader); text != "" {
-		code, _ := strconv.Atoi(text) // 0 is a code that nobody knows
-		return &function.Refusal{Code: function.Code(code), Reason: m.Header.Get(micro.ErrorHeader)}
+	if no := host.Refused(m); no != nil {
+		return no
 	}
 	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return fmt.Errorf("read the answer of %s: %w", subject, err)

@@ -22,7 +22,7 @@ type lettersCommand struct {
 	Show   lettersShow   `cmd:"" help:"Show one whole: what, why, and what was done about it."`
 	Edit   lettersEdit   `cmd:"" help:"Change the body that a replay hands over."`
 	Replay lettersReplay `cmd:"" help:"Have the function that gave up handle it again, and no other."`
-	Drop   lettersDrop   `cmd:"" help:"Close what nothing is to be done about."`
+	Drop   lettersDrop   `cmd:"" help:"Resolve what nothing is to be done about."`
 }
 
 // who says who works on a dead letter.
@@ -40,13 +40,23 @@ func (w who) name() string {
 	return ""
 }
 
-type lettersLs struct {
+// which says which dead letters are meant.
+type which struct {
 	Function string `help:"Only those of this function."`
 	Reason   string `help:"Only those buried for: rejected, decode, attempts, crashloop, crowded."`
-	Status   string `help:"open (buried, edited, failed), buried, edited, failed, replayed or dropped." default:"open"`
 	Since    string `help:"Only those buried since: a time like 2026-01-02T15:04:05Z, or for so long, like 24h."`
-	Limit    int    `help:"How many at most." default:"50"`
-	JSON     bool   `help:"Print JSON." name:"json"`
+}
+
+func (w which) request() (deadletter.ListRequest, error) {
+	since, err := sinceWhen(w.Since)
+	return deadletter.ListRequest{Function: w.Function, Reason: w.Reason, Since: since}, err
+}
+
+type lettersLs struct {
+	which
+	Status string `help:"unresolved (buried, edited, failed), buried, edited, failed, replayed or dropped." default:"unresolved"`
+	Limit  int    `help:"How many at most." default:"50"`
+	JSON   bool   `help:"Print JSON." name:"json"`
 }
 
 // Help is shown by deadletters ls --help.
@@ -56,10 +66,11 @@ func (lettersLs) Help() string {
 
 // Run lists dead letters.
 func (c lettersLs) Run(ctx context.Context, s *session, client *Client) error {
-	since, err := sinceWhen(c.Since)
+	request, err := c.request()
 	if err != nil {
 		return err
 	}
+	request.Status = deadletter.Status(c.Status)
 	if c.Limit < 1 {
 		return fmt.Errorf("limit: is %d, and must be 1 or more", c.Limit)
 	}
@@ -67,7 +78,6 @@ func (c lettersLs) Run(ctx context.Context, s *session, client *Client) error {
 	if err != nil {
 		return err
 	}
-	request := deadletter.ListRequest{Function: c.Function, Reason: c.Reason, Status: deadletter.Status(c.Status), Since: since}
 	letters, notListed, err := allLetters(ctx, nc, request, c.Limit)
 	if err != nil {
 		return err
@@ -82,7 +92,7 @@ func (c lettersLs) Run(ctx context.Context, s *session, client *Client) error {
 			l.Buried.UTC().Format(time.RFC3339), l.Reason, l.Status, shorten(oneLine(l.Error)))
 	}
 	if notListed > 0 {
-		fmt.Fprintf(w, "and %d more, which are listed when these are closed\n", notListed)
+		fmt.Fprintf(w, "and %d more, which are listed when these are resolved\n", notListed)
 	}
 	return w.Flush()
 }
@@ -138,7 +148,7 @@ func printLetter(out io.Writer, l deadletter.State) error {
 	for _, row := range [][2]string{
 		{"function", l.Function},
 		{"message", fmt.Sprintf("%s, position %d", l.Subject, l.Position)},
-		{"event", l.Event},
+		{"event id", l.EventID},
 		{"flow", l.CorrelationID},
 		{"attempts", fmt.Sprintf("%d, of %d deliveries", l.Attempts, l.Letter.Deliveries)},
 		{"error", l.Error},
@@ -192,15 +202,15 @@ func bodyOf(l deadletter.State) string {
 
 type lettersReplay struct {
 	who
-	IDs      []string `arg:"" optional:"" name:"id" help:"The letters' ids, or at least 8 of their first characters."`
-	All      bool     `help:"All open ones of --function, the oldest first."`
-	Function string   `help:"The function, with --all."`
+	which
+	IDs []string `arg:"" optional:"" name:"id" help:"The letters' ids, or at least 8 of their first characters."`
+	All bool     `help:"All unresolved ones of --function, the oldest first."`
 }
 
 // Help is shown by deadletters replay --help.
 func (lettersReplay) Help() string {
 	return "The function gets the message again, and no other does. What it appended for it before is not appended again. One that " +
-		"fails again stays open; the exit code is 1 then.\n\nExample:\n\n  $ " + commandName() + " deadletters replay 1b4e28ba\n  $ " +
+		"fails again stays unresolved; the exit code is 1 then.\n\nExample:\n\n  $ " + commandName() + " deadletters replay 1b4e28ba\n  $ " +
 		commandName() + " deadletters replay --all --function payment"
 }
 
@@ -211,8 +221,8 @@ func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) erro
 		return errors.New("function: is missing; --all replays those of one function")
 	case c.All && len(c.IDs) > 0:
 		return errors.New("id: can't go with --all")
-	case !c.All && c.Function != "":
-		return errors.New("all: is missing; --function replays with --all")
+	case !c.All && c.which != which{}:
+		return errors.New("all: is missing; --function, --reason and --since go with it")
 	case !c.All && len(c.IDs) == 0:
 		return errors.New("id: is missing; name letters, or --all --function NAME")
 	}
@@ -222,7 +232,11 @@ func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) erro
 	}
 	ids := c.IDs
 	if c.All {
-		letters, _, err := allLetters(ctx, nc, deadletter.ListRequest{Function: c.Function}, maxReplayed)
+		request, err := c.request()
+		if err != nil {
+			return err
+		}
+		letters, _, err := allLetters(ctx, nc, request, maxReplayed)
 		if err != nil {
 			return err
 		}
@@ -240,7 +254,7 @@ func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) erro
 		case err != nil:
 			failed++
 			fmt.Fprintf(s.stdout, "%s: %v\n", id, err)
-		case done.Status.Open():
+		case !done.Status.Resolved():
 			failed++
 			fmt.Fprintf(s.stdout, "%s %s: failed again: %s\n", done.ID, oneLine(done.Function), oneLine(done.Error))
 		default:
@@ -257,19 +271,13 @@ func (c lettersReplay) Run(ctx context.Context, s *session, client *Client) erro
 const maxReplayed = 50_000
 
 func (c lettersReplay) one(ctx context.Context, s *session, nc *nats.Conn, id string) (deadletter.Summary, error) {
-	wait := deadletter.Wait(0)
+	wait := deadletter.ReplayTimeout(0)
 	for _, deadline := range s.program.deadlines() {
-		wait = max(wait, deadletter.Wait(deadline))
+		wait = max(wait, deadletter.ReplayTimeout(deadline))
 	}
-	var done deadletter.Replayed
-	request := deadletter.ReplayRequest{ID: id, By: c.name()}
-	if err := ask(ctx, nc, deadletter.SubjectReplay, request, &done, wait+askTimeout); err != nil {
-		return deadletter.Summary{}, err
-	}
-	if len(done.Letters) != 1 {
-		return deadletter.Summary{}, fmt.Errorf("the answer has %d letters", len(done.Letters))
-	}
-	return done.Letters[0], nil
+	var done deadletter.Summary
+	err := ask(ctx, nc, deadletter.SubjectReplay, deadletter.ReplayRequest{ID: id, By: c.name()}, &done, wait+askTimeout)
+	return done, err
 }
 
 type lettersDrop struct {

@@ -18,14 +18,6 @@ import (
 	"github.com/waybill-go/waybill/runtime/discovery"
 )
 
-func osHostname() (string, error) {
-	name, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("find this machine's name: %w", err)
-	}
-	return name, nil
-}
-
 func resolvers(nc *nats.Conn) []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithResolvers(discovery.Resolver(nc))}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/groupcommit"
@@ -183,21 +182,14 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 }
 
 func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Relay, error) {
-	hostname, err := osHostname()
+	hostname, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find this machine's name: %w", err)
 	}
-	var others []relay.Other
-	if p.program.timers() {
-		stream, durables := host.Timers(p.settings.FeedReplicas, p.program.Functions...)
-		others = append(others, relay.Other{Config: stream, Durables: durables})
-	}
-	r, err := relay.New(backend, p.nc, relay.Options{
-		Streams: p.program.streams(), Others: others,
-		Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(p.settings.FeedReplicas)},
-		MaxAge:  p.settings.FeedMaxAge, Replicas: p.settings.FeedReplicas, Logger: p.log,
-		Alone: alone, Name: fmt.Sprintf("%s:%d", hostname, os.Getpid()), Relayed: p.telemetry.Relayed(),
-	})
+	o := host.RelayOptions(p.settings.FeedReplicas, p.program.Functions...)
+	o.MaxAge, o.Logger, o.Alone, o.Relayed = p.settings.FeedMaxAge, p.log, alone, p.telemetry.Relayed()
+	o.Name = fmt.Sprintf("%s:%d", hostname, os.Getpid())
+	r, err := relay.New(backend, p.nc, o)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +275,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 	office := deadletter.New(deadletter.Options{
 		Store: store, Replay: host.Replayer(p.nc), Deadlines: p.program.deadlines(), Logger: p.log,
 	})
-	p.telemetry.DeadLetters(office.Open)
+	p.telemetry.DeadLetters(office.Unresolved)
 	p.background(office.Run)
 	h, err := p.startHost(office.Function(), host.Options{Store: store})
 	if err != nil {
@@ -297,7 +289,7 @@ func (p *process) startDeadLetters(store deadletter.Store) error {
 // stream what is wrong.
 func relayReport(r *relay.Relay) host.Report {
 	return host.Report{
-		Name: "relay", Subject: "feed.>", Metadata: map[string]string{"door": "relay"},
+		Name: "relay", Subject: "feed.>", Metadata: map[string]string{discovery.MetadataKind: discovery.KindRelay},
 		Now: func() (relayed int, problem string) {
 			var problems []string
 			for _, s := range r.Status() {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/discovery"
-	"github.com/waybill-go/waybill/runtime/fleet"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
 )
@@ -34,14 +33,10 @@ func (p *process) startSupervisor(ctx context.Context, functions []function.Func
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
-	hostname, err := osHostname()
-	if err != nil {
-		return err
-	}
 	env := p.childEnv()
 	s := supervisor.Start(supervisor.Options{
 		Functions: functions, JetStream: js, Logger: p.log,
-		CoolDown: p.settings.ScaleCoolDown, Patience: p.settings.DrainTimeout,
+		CoolDown: p.settings.ScaleCoolDown, StopTimeout: p.settings.DrainTimeout,
 		Command: func(name string) *exec.Cmd {
 			cmd := exec.Command(program, "run", name) //nolint:gosec,noctx // our own program, which is ended by signals
 			cmd.Env, cmd.Stdout, cmd.Stderr = env, p.stderr, p.stderr
@@ -53,16 +48,15 @@ func (p *process) startSupervisor(ctx context.Context, functions []function.Func
 		"functions", len(functions), "cool_down", p.settings.ScaleCoolDown)
 	known, err := discovery.Announce(p.nc, discovery.Identity{
 		Name: SupervisorName, Release: p.program.Release, Description: "Runs functions as processes of this machine.",
-		Metadata: map[string]string{"pid": fmt.Sprint(os.Getpid()), discovery.MetadataHost: hostname},
 	})
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	p.onStop(func(context.Context) error { known.Stop(); return nil })
 	for i, st := range s.Status() {
-		metadata := map[string]string{"door": fleet.SupervisorDoor, "function": st.Function}
+		metadata := map[string]string{discovery.MetadataKind: discovery.KindSupervisor, discovery.MetadataFunction: st.Function}
 		if st.Stream != "" {
-			metadata["stream"], metadata["durable"] = st.Stream, st.Function
+			metadata[discovery.MetadataStream], metadata[discovery.MetadataDurable] = st.Stream, st.Function
 		}
 		e := known.Endpoint(st.Function, SupervisorName+"."+st.Function, metadata)
 		e.Report(func() (int, string) { now := s.StatusOf(i); return now.Starts, now.Problem })

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
 
@@ -37,10 +36,17 @@ func (c provisionCommand) Run(ctx context.Context, s *session, client *Client) e
 	if err != nil {
 		return err
 	}
-	if err := s.provisionBucket(ctx, js, host.FailuresBucket(s.settings.FeedReplicas)); err != nil {
-		return err
+	needed := host.RelayOptions(s.settings.FeedReplicas, s.program.Functions...)
+	for _, b := range needed.Buckets {
+		if err := s.provisionBucket(ctx, js, b); err != nil {
+			return err
+		}
 	}
-	streams, err := c.awaitStreams(ctx, s, js)
+	names := needed.Streams
+	for _, o := range needed.Others {
+		names = append(names, o.Config.Name)
+	}
+	streams, err := c.awaitStreams(ctx, s, js, names)
 	if err != nil {
 		return err
 	}
@@ -54,14 +60,10 @@ func (c provisionCommand) Run(ctx context.Context, s *session, client *Client) e
 }
 
 // awaitStreams waits until the event store has made every stream.
-func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetstream.JetStream) (map[string]jetstream.Stream, error) {
+func (c provisionCommand) awaitStreams(ctx context.Context, s *session, js jetstream.JetStream, names []string) (map[string]jetstream.Stream, error) {
 	began, told := time.Now(), false
 	end := began.Add(c.Wait)
 	streams := map[string]jetstream.Stream{}
-	names := s.program.streams()
-	if s.program.timers() {
-		names = append(names, function.TimersStream)
-	}
 	for _, name := range names {
 		for {
 			try, cancel := context.WithTimeout(ctx, provisionTimeout)

@@ -145,7 +145,7 @@ func (s travels) trip() {
 func (s travels) bury(name string, e eventstore.Event) {
 	s.Helper()
 	err := deadletter.Bury(s.Context(), s.store, deadletter.Letter{
-		Function: name, Reason: deadletter.ReasonAttempts, Error: "the map\nis torn", Attempts: 5, Stream: e.Stream, Sequence: e.Position, Event: e.ID,
+		Function: name, Reason: deadletter.ReasonAttempts, Error: "the map\nis torn", Attempts: 5, Stream: e.Stream, Position: e.Position, EventID: e.ID,
 	})
 	if err != nil {
 		s.Fatal(err)

@@ -45,16 +45,17 @@ type Letter struct {
 	// Attempts are the counted ones; Deliveries all of them.
 	Attempts   int    `json:"attempts"`
 	Deliveries uint64 `json:"deliveries"`
-	// Subject, Sequence, Header and Data are the message as it came.
+	// Subject, Header and Data are the message as it came; Position is its place
+	// in the stream.
 	Stream   string              `json:"stream"`
 	Subject  string              `json:"subject"`
-	Sequence uint64              `json:"sequence"`
+	Position uint64              `json:"position"`
 	Header   map[string][]string `json:"header,omitempty"`
 	// Data is the message's body where it is JSON, else Raw is.
 	Data json.RawMessage `json:"data,omitzero"`
 	Raw  []byte          `json:"raw,omitempty"`
-	// Event is the event's id, CorrelationID its flow's; empty if unreadable.
-	Event         string `json:"event,omitempty"`
+	// EventID is the event's, CorrelationID its flow's; empty if unreadable.
+	EventID       string `json:"event_id,omitempty"`
 	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
@@ -80,40 +81,39 @@ const (
 func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
 	data, err := l.encode()
 	if err != nil {
-		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
+		return fmt.Errorf("bury message %d of %s: %w", l.Position, l.Stream, err)
 	}
 	id := l.ID()
 	_, err = store.Append(ctx, eventstore.Append{
 		Stream: Stream, Aggregate: id, Expected: eventstore.Any,
 		Events: []eventstore.Event{{
 			ID: id, Type: TypeBuried, Time: time.Now(), Source: l.Function,
-			CausationID: l.Event, CorrelationID: l.CorrelationID, Data: data,
+			CausationID: l.EventID, CorrelationID: l.CorrelationID, Data: data,
 		}},
 	})
 	if err != nil {
-		return fmt.Errorf("bury message %d of %s: %w", l.Sequence, l.Stream, err)
+		return fmt.Errorf("bury message %d of %s: %w", l.Position, l.Stream, err)
 	}
 	return nil
 }
 
 // ID names the letter.
 func (l Letter) ID() string {
-	if l.Stream == function.TimersStream && l.Event != "" {
-		// The same timer comes again, armed anew, at another sequence.
-		return function.DeriveID("deadletter", l.Function, l.Stream, l.Event)
+	if l.Stream == function.TimersStream && l.EventID != "" {
+		// The same timer comes again, armed anew, at another position.
+		return function.DeriveID("deadletter", l.Function, l.Stream, l.EventID)
 	}
-	return ID(l.Function, l.Stream, l.Sequence)
+	return ID(l.Function, l.Stream, l.Position)
 }
 
-// ID names the dead letter of an event at a function. The sequence is the
-// event's position, for ever.
-func ID(name, stream string, sequence uint64) string {
-	return function.DeriveID("deadletter", name, stream, fmt.Sprint(sequence))
+// ID names the dead letter of the event at a position of a stream, at a function.
+func ID(name, stream string, position uint64) string {
+	return function.DeriveID("deadletter", name, stream, fmt.Sprint(position))
 }
 
 // encode writes the letter small enough to be an event: whoever sent a message
 // of the greatest size must not escape burial by it. What is left out is still
-// in its stream, at Sequence.
+// in its stream, at Position.
 func (l Letter) encode() ([]byte, error) {
 	l.Error = clip(l.Error, maxErrorText)
 	if !json.Valid(l.Data) || !utf8.Valid(l.Data) {

@@ -43,7 +43,7 @@ func TestBury(t *testing.T) {
 			}
 			defer func() { _ = store.Close() }()
 			l := c.letter
-			l.Function, l.Reason, l.Stream, l.Subject, l.Sequence, l.Event = "payment", deadletter.ReasonDecode, "ORDERS", "ORDERS.created", 7, "e1"
+			l.Function, l.Reason, l.Stream, l.Subject, l.Position, l.EventID = "payment", deadletter.ReasonDecode, "ORDERS", "ORDERS.created", 7, "e1"
 			for range 2 {
 				if err := deadletter.Bury(t.Context(), store, l); err != nil {
 					t.Fatal(err)
@@ -57,8 +57,8 @@ func TestBury(t *testing.T) {
 			if err := json.Unmarshal(events[0].Data, &got); err != nil {
 				t.Fatal(err)
 			}
-			if string(got.Data) != string(c.data) || string(got.Raw) != string(c.raw) || c.header != reflect.DeepEqual(got.Header, header) || got.Sequence != 7 {
-				t.Errorf("data %.40s, raw %.40q, header %.80v, sequence %d", got.Data, got.Raw, got.Header, got.Sequence)
+			if string(got.Data) != string(c.data) || string(got.Raw) != string(c.raw) || c.header != reflect.DeepEqual(got.Header, header) || got.Position != 7 {
+				t.Errorf("data %.40s, raw %.40q, header %.80v, position %d", got.Data, got.Raw, got.Header, got.Position)
 			}
 		})
 	}
@@ -71,7 +71,7 @@ func TestFind(t *testing.T) {
 	if _, found, err := deadletter.Find(t.Context(), store, id); found || err != nil {
 		t.Fatalf("before it is buried: %v, %v", found, err)
 	}
-	if err := deadletter.Bury(t.Context(), store, deadletter.Letter{Function: "payment", Stream: "ORDERS", Sequence: 7}); err != nil {
+	if err := deadletter.Bury(t.Context(), store, deadletter.Letter{Function: "payment", Stream: "ORDERS", Position: 7}); err != nil {
 		t.Fatal(err)
 	}
 	l, found, err := deadletter.Find(t.Context(), store, id)
@@ -101,7 +101,7 @@ func TestABodyIsKeptAsItCame(t *testing.T) {
 		{`{"note":"` + strings.Repeat("<", 400_000) + `"}`, true},
 		{`{"note":"` + strings.Repeat("x", eventstore.MaxEventBytes) + `"}`, false},
 	} {
-		l := deadletter.Letter{Function: "f", Reason: deadletter.ReasonRejected, Stream: "ORDERS", Subject: "ORDERS.created", Sequence: uint64(i) + 1, Data: json.RawMessage(c.data), Header: header}
+		l := deadletter.Letter{Function: "f", Reason: deadletter.ReasonRejected, Stream: "ORDERS", Subject: "ORDERS.created", Position: uint64(i) + 1, Data: json.RawMessage(c.data), Header: header}
 		if err := deadletter.Bury(t.Context(), s, l); err != nil {
 			t.Fatal(err)
 		}

@@ -15,23 +15,23 @@ import (
 	"github.com/waybill-go/waybill/eventstore"
 )
 
-// maxListed is how many open letters the index keeps, the oldest: about 50 MiB
-// of summaries. More are counted, and listed when others are closed.
+// maxListed is how many unresolved letters the index keeps, the oldest: about 50 MiB
+// of summaries. More are counted, and listed when others are resolved.
 const maxListed = 50_000
 
-// kept is an open letter and where it was buried.
+// kept is an unresolved letter and where it was buried.
 type kept struct {
 	Summary
 	at uint64
 }
 
-// letters are the open letters, as far as the stream was read.
+// letters are the unresolved letters, as far as the stream was read.
 type letters struct {
 	most    int
 	byID    map[string]*kept
 	order   []*kept // by where they were buried
 	counts  map[string]int
-	leftOut int // open, counted and not kept
+	leftOut int // unresolved, counted and not kept
 
 	leftFrom uint64 // where the first of those was buried; 0 if there are none
 	partial  bool   // the stream was not read from its beginning
@@ -54,7 +54,7 @@ func (l *letters) apply(e eventstore.Event) error {
 	if !ok {
 		// One that was left out, or nobody's: anyone who may append may write here.
 		var s Summary
-		if s.evolve(e.Type, c); !l.partial && !s.Status.Open() && l.leftOut > 0 && l.counts[c.Function] > 0 {
+		if s.evolve(e.Type, c); !l.partial && s.Status.Resolved() && l.leftOut > 0 && l.counts[c.Function] > 0 {
 			l.count(c.Function, -1)
 			if l.leftOut--; l.leftOut == 0 {
 				l.leftFrom = 0
@@ -62,7 +62,7 @@ func (l *letters) apply(e eventstore.Event) error {
 		}
 		return nil
 	}
-	if k.evolve(e.Type, c); !k.Status.Open() {
+	if k.evolve(e.Type, c); k.Status.Resolved() {
 		delete(l.byID, e.Aggregate)
 		if i, ok := l.find(k.at); ok {
 			l.order = slices.Delete(l.order, i, i+1)
@@ -94,7 +94,7 @@ func (l *letters) bury(e eventstore.Event) error {
 	return nil
 }
 
-// count adds to the open letters of a function.
+// count adds to the unresolved letters of a function.
 func (l *letters) count(function string, by int) {
 	if l.counts[function] += by; l.counts[function] == 0 {
 		delete(l.counts, function)
@@ -147,10 +147,10 @@ func (f filter) matches(s Summary) bool {
 	return (f.function == "" || s.Function == f.function) && (f.stream == "" || s.Stream == f.stream) &&
 		(f.reason == "" || s.Reason == f.reason) && !s.Buried.Before(f.since) &&
 		(f.fresh == 0 || s.Replays < f.fresh) &&
-		(s.Status == f.status || f.status == StatusOpen && s.Status.Open())
+		(s.Status == f.status || f.status == StatusUnresolved && !s.Status.Resolved())
 }
 
-// index follows the stream of dead letters, and knows the open ones.
+// index follows the stream of dead letters, and knows the unresolved ones.
 type index struct {
 	mu       sync.Mutex
 	letters  *letters
@@ -302,14 +302,14 @@ func (x *index) functions(f filter) map[string]bool {
 	return found
 }
 
-// open counts the open letters of each function, and those not listed.
-func (x *index) open() (counts map[string]int, leftOut int) {
+// unresolved counts the unresolved letters of each function, and those not listed.
+func (x *index) unresolved() (counts map[string]int, leftOut int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return maps.Clone(x.letters.counts), x.letters.leftOut
 }
 
-// beginningWith answers the ids of at most two open letters.
+// beginningWith answers the ids of at most two unresolved letters.
 func (x *index) beginningWith(prefix string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -33,7 +33,7 @@ func event(t *testing.T, position uint64, id string, version uint64, typ string,
 
 // TestFold has every way that a letter can go.
 func TestFold(t *testing.T) {
-	letter := Letter{Function: "payment", Reason: ReasonAttempts, Error: "no", Attempts: 5, Stream: "ORDERS", Sequence: 7, Data: json.RawMessage(`{"a":1}`)}
+	letter := Letter{Function: "payment", Reason: ReasonAttempts, Error: "no", Attempts: 5, Stream: "ORDERS", Position: 7, Data: json.RawMessage(`{"a":1}`)}
 	edited := Change{Function: "payment", By: "ann", Reason: "typo", Data: json.RawMessage(`{"a":2}`)}
 	failed := Change{Function: "payment", By: "ann", Error: "still no"}
 	done := Change{Function: "payment", By: "bob"}
@@ -42,22 +42,22 @@ func TestFold(t *testing.T) {
 		what any
 	}
 	for name, c := range map[string]struct {
-		steps   []step
-		status  Status
-		open    bool
-		edited  string
-		error   string
-		replays int
+		steps    []step
+		status   Status
+		resolved bool
+		edited   string
+		error    string
+		replays  int
 	}{
-		"buried":                          {nil, StatusBuried, true, "", "no", 0},
-		"edited":                          {[]step{{TypeEdited, edited}}, StatusEdited, true, `{"a":2}`, "no", 0},
-		"replayed":                        {[]step{{TypeReplayed, done}}, StatusReplayed, false, "", "no", 1},
-		"replayed, and failed":            {[]step{{TypeReplayed, failed}}, StatusFailed, true, "", "still no", 1},
-		"failed, then edited":             {[]step{{TypeReplayed, failed}, {TypeEdited, edited}}, StatusEdited, true, `{"a":2}`, "still no", 1},
-		"and then replayed":               {[]step{{TypeReplayed, failed}, {TypeEdited, edited}, {TypeReplayed, done}}, StatusReplayed, false, `{"a":2}`, "still no", 2},
-		"dropped":                         {[]step{{TypeDropped, done}}, StatusDropped, false, "", "no", 0},
-		"of a release to come":            {[]step{{"shelved", done}}, StatusBuried, true, "", "no", 0},
-		"failed a hundred and more times": {slices.Repeat([]step{{TypeReplayed, failed}}, 150), StatusFailed, true, "", "still no", 150},
+		"buried":                          {nil, StatusBuried, false, "", "no", 0},
+		"edited":                          {[]step{{TypeEdited, edited}}, StatusEdited, false, `{"a":2}`, "no", 0},
+		"replayed":                        {[]step{{TypeReplayed, done}}, StatusReplayed, true, "", "no", 1},
+		"replayed, and failed":            {[]step{{TypeReplayed, failed}}, StatusFailed, false, "", "still no", 1},
+		"failed, then edited":             {[]step{{TypeReplayed, failed}, {TypeEdited, edited}}, StatusEdited, false, `{"a":2}`, "still no", 1},
+		"and then replayed":               {[]step{{TypeReplayed, failed}, {TypeEdited, edited}, {TypeReplayed, done}}, StatusReplayed, true, `{"a":2}`, "still no", 2},
+		"dropped":                         {[]step{{TypeDropped, done}}, StatusDropped, true, "", "no", 0},
+		"of a release to come":            {[]step{{"shelved", done}}, StatusBuried, false, "", "no", 0},
+		"failed a hundred and more times": {slices.Repeat([]step{{TypeReplayed, failed}}, 150), StatusFailed, false, "", "still no", 150},
 	} {
 		events := []eventstore.Event{event(t, 1, "l", 1, TypeBuried, letter)}
 		for i, s := range c.steps {
@@ -70,7 +70,7 @@ func TestFold(t *testing.T) {
 				}
 			}
 		})
-		if err != nil || s.Status != c.status || s.Status.Open() != c.open || string(s.Edited) != c.edited || s.Error != c.error || s.Replays != c.replays {
+		if err != nil || s.Status != c.status || s.Status.Resolved() != c.resolved || string(s.Edited) != c.edited || s.Error != c.error || s.Replays != c.replays {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 		if s.ID != "l" || s.Function != "payment" || s.Position != 7 || s.Version != uint64(len(events)) || len(s.History) != min(len(events), maxHistory) || !reflect.DeepEqual(s.Letter, letter) {
@@ -126,21 +126,21 @@ func TestIndexLists(t *testing.T) {
 		f    filter
 		want []string
 	}{
-		"all":       {filter{status: StatusOpen}, []string{"a", "c", "d"}},
+		"all":       {filter{status: StatusUnresolved}, []string{"a", "c", "d"}},
 		"status":    {filter{status: StatusFailed}, []string{"d"}},
 		"buried":    {filter{status: StatusBuried}, []string{"c"}},
 		"edited":    {filter{status: StatusEdited}, []string{"a"}},
-		"stream":    {filter{status: StatusOpen, stream: "OTHERS"}, []string{"c"}},
-		"reason":    {filter{status: StatusOpen, reason: ReasonRejected}, []string{"c", "d"}},
-		"function":  {filter{status: StatusOpen, function: "review"}, nil},
-		"since":     {filter{status: StatusOpen, since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, []string{"d"}},
+		"stream":    {filter{status: StatusUnresolved, stream: "OTHERS"}, []string{"c"}},
+		"reason":    {filter{status: StatusUnresolved, reason: ReasonRejected}, []string{"c", "d"}},
+		"function":  {filter{status: StatusUnresolved, function: "review"}, nil},
+		"since":     {filter{status: StatusUnresolved, since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, []string{"d"}},
 		"no status": {filter{status: StatusDropped}, nil},
 	} {
 		if got := ids(x, c.f); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if counts, leftOut := x.open(); !maps.Equal(counts, map[string]int{"payment": 3}) || leftOut != 0 {
+	if counts, leftOut := x.unresolved(); !maps.Equal(counts, map[string]int{"payment": 3}) || leftOut != 0 {
 		t.Errorf("counts %v, %d left out", counts, leftOut)
 	}
 	if err := x.letters.apply(eventstore.Event{Type: TypeBuried, Version: 1, Data: []byte(`"x"`)}); err == nil {
@@ -158,7 +158,7 @@ func TestIndexIsBounded(t *testing.T) {
 	defer func() { _ = store.Close() }()
 	const most, buried = 6, 10
 	for i := range uint64(buried) {
-		if err := Bury(t.Context(), store, Letter{Function: "payment", Stream: "ORDERS", Sequence: i + 1}); err != nil {
+		if err := Bury(t.Context(), store, Letter{Function: "payment", Stream: "ORDERS", Position: i + 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestIndexIsBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = x.run(ctx, store, slog.New(slog.DiscardHandler)) })
 	defer func() { cancel(); wg.Wait() }()
-	expect := func(position uint64, listed, open, leftOut int) {
+	expect := func(position uint64, listed, unresolved, leftOut int) {
 		t.Helper()
 		within, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
@@ -175,20 +175,20 @@ func TestIndexIsBounded(t *testing.T) {
 			if err := x.await(within, position); err != nil {
 				t.Fatal(err)
 			}
-			counts, left := x.open()
-			got := len(ids(x, filter{status: StatusOpen}))
-			if got == listed && counts["payment"] == open && left == leftOut {
+			counts, left := x.unresolved()
+			got := len(ids(x, filter{status: StatusUnresolved}))
+			if got == listed && counts["payment"] == unresolved && left == leftOut {
 				return
 			}
 			if within.Err() != nil {
-				t.Fatalf("%d listed, %v open, %d left out", got, counts, left)
+				t.Fatalf("%d listed, %v unresolved, %d left out", got, counts, left)
 			}
 			time.Sleep(time.Millisecond)
 		}
 	}
-	drop := func(sequence uint64) {
+	drop := func(position uint64) {
 		t.Helper()
-		id := ID("payment", "ORDERS", sequence)
+		id := ID("payment", "ORDERS", position)
 		if _, err := store.Append(ctx, eventstore.Append{Stream: Stream, Aggregate: id, Expected: 1, Events: []eventstore.Event{{
 			ID: "drop-" + id, Type: TypeDropped, Data: []byte(`{"function":"payment"}`),
 		}}}); err != nil {
@@ -203,7 +203,7 @@ func TestIndexIsBounded(t *testing.T) {
 	expect(buried+3, most-2, buried-3, buried-most-1)
 	drop(3) // half is free
 	expect(buried+4, most, buried-4, 0)
-	if got := ids(x, filter{status: StatusOpen}); got[0] != ID("payment", "ORDERS", 4) || got[5] != ID("payment", "ORDERS", 9) {
+	if got := ids(x, filter{status: StatusUnresolved}); got[0] != ID("payment", "ORDERS", 4) || got[5] != ID("payment", "ORDERS", 9) {
 		t.Errorf("listed %v", got)
 	}
 }

@@ -74,21 +74,21 @@ func (o *Office) Run(ctx context.Context) error {
 	return o.index.run(ctx, o.opts.Store, o.opts.Logger.With("function", Name))
 }
 
-// Open counts the open letters of each function.
-func (o *Office) Open() map[string]int {
-	counts, _ := o.index.open()
+// Unresolved counts the unresolved letters of each function.
+func (o *Office) Unresolved() map[string]int {
+	counts, _ := o.index.unresolved()
 	return counts
 }
 
 // Function is the service, as a function to be run.
 func (o *Office) Function() function.Function {
-	longest := Wait(0)
+	longest := ReplayTimeout(0)
 	for _, d := range o.opts.Deadlines {
-		longest = max(longest, Wait(d))
+		longest = max(longest, ReplayTimeout(d))
 	}
 	return function.Function{
 		Name: Name, Description: "The dead letters: what functions could not handle.",
-		Deadline: min(bulkTime+longest+recordTime, function.MaxDeadline),
+		Deadline: min(longest+recordTime, function.MaxDeadline),
 		Doors: []function.Door{
 			function.Endpoint(SubjectList, o.list), function.Endpoint(SubjectShow, o.show), function.Endpoint(SubjectEdit, o.edit),
 			function.Endpoint(SubjectReplay, o.replay), function.Endpoint(SubjectDrop, o.drop),
@@ -100,22 +100,20 @@ const (
 	// indexWait is how long an answer waits for the index to have read what is
 	// stored already.
 	indexWait = 2 * time.Second
-	// bulkTime is how long one request goes on to replay further letters.
-	bulkTime = 20 * time.Second
 	// recordTime is what is left to record an outcome.
 	recordTime = 5 * time.Second
 	// changeTries is how often a change is decided on when others change the
 	// letter too.
 	changeTries = 5
-	// maxScan is how many events are looked at for one page of closed letters.
+	// maxScan is how many events are looked at for one page of resolved letters.
 	maxScan = 1000
 	// maxReplayError is how much is kept of a failed replay's error, in bytes.
 	maxReplayError = 1 << 10
 )
 
-// Wait is how long a replay may take that is handled within a deadline: one more
+// ReplayTimeout is how long a replay may take that is handled within a deadline: one more
 // of the same aggregate may be before it. Zero means the default deadline.
-func Wait(deadline time.Duration) time.Duration {
+func ReplayTimeout(deadline time.Duration) time.Duration {
 	if deadline == 0 {
 		deadline = function.DefaultDeadline
 	}
@@ -146,22 +144,22 @@ func (o *Office) list(ctx context.Context, r ListRequest) (Listed, error) {
 	}
 	var answer Listed
 	f := filter{function: r.Function, stream: r.Stream, reason: r.Reason, status: r.Status, since: r.Since}
-	if next := uint64(0); r.Status.Open() {
+	if next := uint64(0); !r.Status.Resolved() {
 		answer.Letters, next = o.index.list(f, after, *r.Limit)
 		answer.Cursor = cursor(next)
 	} else {
-		if answer.Letters, next, err = o.closed(ctx, f, after, *r.Limit); err != nil {
+		if answer.Letters, next, err = o.resolved(ctx, f, after, *r.Limit); err != nil {
 			return Listed{}, err
 		}
 		answer.Cursor = cursor(next)
 	}
-	answer.Open, answer.NotListed = o.index.open()
+	answer.Unresolved, answer.NotListed = o.index.unresolved()
 	return answer, nil
 }
 
-// closed looks for letters that were closed behind a position. They are in the
+// resolved looks for letters that were resolved behind a position. They are in the
 // store alone, so a page reads a part of the stream.
-func (o *Office) closed(ctx context.Context, f filter, after uint64, limit int) (found []Summary, next uint64, err error) {
+func (o *Office) resolved(ctx context.Context, f filter, after uint64, limit int) (found []Summary, next uint64, err error) {
 	found = []Summary{}
 	read := eventstore.StreamRead{Stream: Stream, From: after + 1, Limit: maxScan, Types: []string{string(f.status)}}
 	seen := 0
@@ -226,7 +224,7 @@ func (o *Office) edit(ctx context.Context, r EditRequest) (State, error) {
 	}
 	s, err = o.change(ctx, s.ID, func(s State) (string, Change, error) {
 		switch {
-		case !s.Status.Open():
+		case s.Status.Resolved():
 			return "", Change{}, function.Conflict("id", "dead letter %s was %s", s.ID, s.Status)
 		case r.Version != 0 && r.Version != s.Version:
 			return "", Change{}, function.Conflict("version", "dead letter %s was changed by another: it is at version %d and not %d", s.ID, s.Version, r.Version)
@@ -256,20 +254,20 @@ func (o *Office) drop(ctx context.Context, r DropRequest) (Summary, error) {
 	return s.Summary, err
 }
 
-// find loads the letter of an id, or of an open one's first characters.
+// find loads the letter of an id, or of an unresolved one's first characters.
 func (o *Office) find(ctx context.Context, id string) (State, error) {
 	id = strings.ToLower(id)
 	switch {
 	case len(id) == wholeID:
 	case len(id) < leastPrefix || len(id) > wholeID:
-		return State{}, function.Invalid("id", "is %.40q; give an id, or at least the first %d characters of an open letter's", id, leastPrefix)
+		return State{}, function.Invalid("id", "is %.40q; give an id, or at least the first %d characters of an unresolved letter's", id, leastPrefix)
 	default:
 		if err := o.current(ctx); err != nil {
 			return State{}, err
 		}
 		switch ids := o.index.beginningWith(id); len(ids) {
 		case 0:
-			return State{}, function.NotFound("id", "no open dead letter begins with %q; of a closed one give the whole id", id)
+			return State{}, function.NotFound("id", "no unresolved dead letter begins with %q; of a resolved one give the whole id", id)
 		case 1:
 			id = ids[0]
 		default:

@@ -5,69 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-func (o *Office) replay(ctx context.Context, r ReplayRequest) (Replayed, error) {
-	if r.ID != "" {
-		s, err := o.find(ctx, r.ID)
-		if err != nil {
-			return Replayed{}, err
-		}
-		done, err := o.replayOne(ctx, s.ID, r.By)
-		return Replayed{Letters: []Summary{done}}, err
-	}
-	if err := o.current(ctx); err != nil {
-		return Replayed{}, err
-	}
-	at, err := position(r.Cursor)
+func (o *Office) replay(ctx context.Context, r ReplayRequest) (Summary, error) {
+	s, err := o.find(ctx, r.ID)
 	if err != nil {
-		return Replayed{}, err
+		return Summary{}, err
 	}
-	return o.replayAll(ctx, r, at)
-}
-
-// replayAll replays a page of a function's letters, one after the other.
-func (o *Office) replayAll(ctx context.Context, r ReplayRequest, at uint64) (Replayed, error) {
-	answer := Replayed{Letters: []Summary{}}
-	f := filter{function: r.Function, status: StatusOpen}
-	end := time.Now().Add(bulkTime)
-	for len(answer.Letters) < *r.Limit && time.Now().Before(end) {
-		id, buried, ok := o.index.next(f, at)
-		if !ok {
-			return answer, nil
-		}
-		done, err := o.replayOne(ctx, id, r.By)
-		if err != nil && len(answer.Letters) == 0 {
-			return answer, err
-		}
-		if err != nil {
-			answer.Stopped = o.reason(err)
-			break
-		}
-		answer.Letters, at = append(answer.Letters, done), buried
-	}
-	if _, _, more := o.index.next(f, at); more {
-		answer.Cursor = cursor(at)
-	}
-	return answer, nil
-}
-
-// reason is what a caller may see of an error; the log has all of it.
-func (o *Office) reason(err error) string {
-	if no := function.RefusalOf(err, false); no != nil {
-		return no.Error()
-	}
-	o.opts.Logger.Error("replay failed", "function", Name, "error", err)
-	return "internal error"
+	return o.replayOne(ctx, s.ID, r.By)
 }
 
 // replayOne has the function handle the message again, and records the outcome.
-// Whoever crashes in between leaves the letter open: the next replay finds what
+// Whoever crashes in between leaves the letter unresolved: the next replay finds what
 // the function has done already.
 func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) {
 	s, err := o.load(ctx, id)
@@ -93,7 +46,7 @@ func (o *Office) replayOne(ctx context.Context, id, by string) (Summary, error) 
 // record says how a replay went; failure is empty if the message was handled.
 func (o *Office) record(ctx context.Context, id, by, failure string) (Summary, error) {
 	s, err := o.change(ctx, id, func(s State) (string, Change, error) {
-		if !s.Status.Open() {
+		if s.Status.Resolved() {
 			return "", Change{}, nil // somebody was faster
 		}
 		return TypeReplayed, Change{By: by, Error: clip(failure, maxReplayError)}, nil
@@ -107,7 +60,7 @@ func (o *Office) record(ctx context.Context, id, by, failure string) (Summary, e
 // hand gives the message to the function. An error says that it was not handled,
 // and that nothing is to be recorded.
 func (o *Office) hand(ctx context.Context, name string, r Replay) (Outcome, error) {
-	wait := Wait(o.opts.Deadlines[name])
+	wait := ReplayTimeout(o.opts.Deadlines[name])
 	within, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	outcome, err := o.opts.Replay(within, name, r)
@@ -136,7 +89,7 @@ func (o *Office) message(ctx context.Context, s State) (Replay, error) {
 		if len(l.Raw) > 0 {
 			data = l.Raw
 		}
-		if e, err = envelope.Parse(l.Subject, l.Header, data, l.Sequence); err != nil {
+		if e, err = envelope.Parse(l.Subject, l.Header, data, l.Position); err != nil {
 			return Replay{}, function.Conflict("id", "dead letter %s is no event, and can't be replayed: %v", s.ID, err)
 		}
 		if len(data) == 0 || !json.Valid(data) {
@@ -155,14 +108,14 @@ func (o *Office) message(ctx context.Context, s State) (Replay, error) {
 // stored reads the message where it was stored. A stream that the store does
 // not have, and another event at its place, are found false.
 func (o *Office) stored(ctx context.Context, l Letter) (eventstore.Event, bool, error) {
-	if readable := l.Event != "" && l.Sequence > 0 && eventstore.CheckStream(l.Stream) == nil; !readable {
+	if readable := l.EventID != "" && l.Position > 0 && eventstore.CheckStream(l.Stream) == nil; !readable {
 		return eventstore.Event{}, false, nil
 	}
-	events, err := eventstore.Collect(o.opts.Store.ReadStream(ctx, eventstore.StreamRead{Stream: l.Stream, From: l.Sequence, Limit: 1}))
+	events, err := eventstore.Collect(o.opts.Store.ReadStream(ctx, eventstore.StreamRead{Stream: l.Stream, From: l.Position, Limit: 1}))
 	if err != nil {
-		return eventstore.Event{}, false, fmt.Errorf("read %s at position %d: %w", l.Stream, l.Sequence, err)
+		return eventstore.Event{}, false, fmt.Errorf("read %s at position %d: %w", l.Stream, l.Position, err)
 	}
-	if len(events) == 0 || events[0].Position != l.Sequence || events[0].ID != l.Event {
+	if len(events) == 0 || events[0].Position != l.Position || events[0].ID != l.EventID {
 		return eventstore.Event{}, false, nil
 	}
 	return events[0], true, nil

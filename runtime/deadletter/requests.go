@@ -47,7 +47,7 @@ type ListRequest struct {
 	Function string `json:"function"`
 	Stream   string `json:"stream"`
 	Reason   string `json:"reason"`
-	// Status is "open" if left out.
+	// Status is "unresolved" if left out.
 	Status Status `json:"status"`
 	// Since leaves out what was buried before.
 	Since time.Time `json:"since,omitzero"`
@@ -60,18 +60,18 @@ type ListRequest struct {
 // Listed answers a [ListRequest].
 type Listed struct {
 	Letters []Summary `json:"letters"`
-	// Cursor asks for more; empty at the end. A page of closed letters may be
+	// Cursor asks for more; empty at the end. A page of resolved letters may be
 	// short, even empty, and not the last.
 	Cursor string `json:"cursor"`
-	// Open counts the open letters of each function, whatever was asked for.
-	Open map[string]int `json:"open"`
-	// NotListed are open letters, the newest, that are only counted until
-	// others are closed.
+	// Unresolved counts the unresolved letters of each function, whatever was asked for.
+	Unresolved map[string]int `json:"unresolved"`
+	// NotListed are unresolved letters, the newest, that are only counted until
+	// others are resolved.
 	NotListed int `json:"not_listed"`
 }
 
 // ShowRequest asks for one dead letter. ID may be the first 8 characters or more
-// of an open one's; so in all requests.
+// of an unresolved one's; so in all requests.
 type ShowRequest struct {
 	ID string `json:"id"`
 }
@@ -86,26 +86,10 @@ type EditRequest struct {
 	Reason  string `json:"reason"`
 }
 
-// ReplayRequest has one letter handled again, or a function's, one page of
-// them in the order of their burial.
+// ReplayRequest has one letter handled again.
 type ReplayRequest struct {
-	ID       string `json:"id"`
-	Function string `json:"function"`
-	// Limit is 1 to 100, 10 if left out.
-	Limit *int `json:"limit,omitempty"`
-	// Cursor is what the page before answered.
-	Cursor string `json:"cursor"`
-	By     string `json:"by"`
-}
-
-// Replayed answers a [ReplayRequest].
-type Replayed struct {
-	// Letters are those that were replayed, as they are now.
-	Letters []Summary `json:"letters"`
-	// Cursor asks for more; empty at the end.
-	Cursor string `json:"cursor"`
-	// Stopped is why no more were tried; empty if nothing was in the way.
-	Stopped string `json:"stopped,omitempty"`
+	ID string `json:"id"`
+	By string `json:"by"`
 }
 
 // DropRequest closes a letter that nothing is to be done about.
@@ -117,22 +101,20 @@ type DropRequest struct {
 
 // The bounds of the requests.
 const (
-	defaultLimit  = 50
-	maxLimit      = 500
-	defaultReplay = 10
-	maxReplay     = 100
-	maxBy         = 200
-	maxReason     = 1000
-	leastPrefix   = 8
-	wholeID       = 36 // a UUID's characters
+	defaultLimit = 50
+	maxLimit     = 500
+	maxBy        = 200
+	maxReason    = 1000
+	leastPrefix  = 8
+	wholeID      = 36 // a UUID's characters
 )
 
 // Check implements the request's rules.
 func (r *ListRequest) Check() error {
 	if r.Status == "" {
-		r.Status = StatusOpen
+		r.Status = StatusUnresolved
 	}
-	all := []Status{StatusOpen, StatusBuried, StatusEdited, StatusFailed, StatusReplayed, StatusDropped}
+	all := []Status{StatusUnresolved, StatusBuried, StatusEdited, StatusFailed, StatusReplayed, StatusDropped}
 	if !slices.Contains(all, r.Status) {
 		return function.Invalid("status", "is %.40q; allowed are %v", string(r.Status), all)
 	}
@@ -140,8 +122,11 @@ func (r *ListRequest) Check() error {
 	if !slices.Contains(reasons, r.Reason) {
 		return function.Invalid("reason", "is %.40q; allowed are %v", r.Reason, reasons[1:])
 	}
-	if err := checkLimit(&r.Limit, defaultLimit, maxLimit); err != nil {
-		return err
+	if r.Limit == nil {
+		r.Limit = new(defaultLimit)
+	}
+	if n := *r.Limit; n < 1 || n > maxLimit {
+		return function.Invalid("limit", "is %d; allowed are 1 to %d", n, maxLimit)
 	}
 	_, err := position(r.Cursor)
 	return err
@@ -156,21 +141,7 @@ func (r *EditRequest) Check() error {
 }
 
 // Check implements the request's rules.
-func (r *ReplayRequest) Check() error {
-	switch {
-	case r.ID == "" && r.Function == "":
-		return function.Invalid("id", "is missing; name a letter, or a function")
-	case r.ID != "" && r.Function != "":
-		return function.Invalid("function", "can't go with id; name one of them")
-	}
-	if err := checkLimit(&r.Limit, defaultReplay, maxReplay); err != nil {
-		return err
-	}
-	if _, err := position(r.Cursor); err != nil {
-		return err
-	}
-	return checkWho(r.By, "")
-}
+func (r *ReplayRequest) Check() error { return checkWho(r.By, "") }
 
 // Check implements the request's rules.
 func (r *DropRequest) Check() error {
@@ -178,16 +149,6 @@ func (r *DropRequest) Check() error {
 		return function.Invalid("reason", "is missing; say why nothing is to be done about it")
 	}
 	return checkWho(r.By, r.Reason)
-}
-
-func checkLimit(limit **int, standard, most int) error {
-	if *limit == nil {
-		*limit = new(standard)
-	}
-	if n := **limit; n < 1 || n > most {
-		return function.Invalid("limit", "is %d; allowed are 1 to %d", n, most)
-	}
-	return nil
 }
 
 func checkWho(by, reason string) error {
@@ -202,7 +163,7 @@ func checkWho(by, reason string) error {
 	return nil
 }
 
-// position reads a cursor: where the letter before was buried, or closed.
+// position reads a cursor: where the letter before was buried, or resolved.
 func position(cursor string) (uint64, error) {
 	if cursor == "" {
 		return 0, nil

@@ -29,7 +29,7 @@ const (
 )
 
 // crowdedOut are the letters that the office replays by itself.
-var crowdedOut = filter{reason: ReasonCrowded, status: StatusOpen, fresh: maxRetries}
+var crowdedOut = filter{reason: ReasonCrowded, status: StatusUnresolved, fresh: maxRetries}
 
 // retry replays the letters that were crowded out, again and again until ctx
 // ends: what failed for a cause that has passed needs nobody then.
@@ -100,7 +100,7 @@ func (r *retries) round(ctx context.Context) {
 			return
 		}
 		no, refused := errors.AsType[*function.Refusal](err)
-		if !refused || no.Code != function.CodeConflict { // a conflict is the letter's own: closed meanwhile, or in need of people
+		if !refused || no.Code != function.CodeConflict { // a conflict is the letter's own: resolved meanwhile, or in need of people
 			inARow++
 		}
 		if refused {
@@ -123,7 +123,7 @@ func (r *retries) refuse(ctx context.Context, id string, no *function.Refusal) {
 // retryOne replays one letter, if it still is to be: the index may be behind.
 func (o *Office) retryOne(ctx context.Context, id string) error {
 	s, err := o.load(ctx, id)
-	if err != nil || !s.Status.Open() || s.Replays >= maxRetries {
+	if err != nil || s.Status.Resolved() || s.Replays >= maxRetries {
 		return err
 	}
 	_, err = o.replayOne(ctx, id, Name)

@@ -36,7 +36,7 @@ func retrying(t *testing.T, letters map[string]int, answer func(ctx context.Cont
 	for name, n := range letters {
 		for i := range n {
 			l := Letter{
-				Function: name, Reason: ReasonCrowded, Stream: "ORDERS", Subject: "ORDERS.created", Sequence: uint64(i) + 1, Data: []byte("{}"),
+				Function: name, Reason: ReasonCrowded, Stream: "ORDERS", Subject: "ORDERS.created", Position: uint64(i) + 1, Data: []byte("{}"),
 				Header: map[string][]string{
 					"ce-specversion": {"1.0"}, "ce-id": {fmt.Sprint("e", i)}, "ce-type": {"created"}, "ce-source": {"test"},
 					"ce-subject": {fmt.Sprint("o", i)}, "ce-time": {"2026-01-02T03:04:05Z"}, "ce-version": {"1"}, "ce-schema": {"1"},
@@ -75,11 +75,11 @@ func (f *functions) rounds(n int) map[uint64]int {
 	return tried
 }
 
-// isOpen holds how many letters of a function are open.
-func (f *functions) isOpen(name string, n int) {
+// hasUnresolved holds how many letters of a function are unresolved.
+func (f *functions) hasUnresolved(name string, n int) {
 	f.t.Helper()
-	if open := f.office.Open()[name]; open != n {
-		f.t.Errorf("%d letters of %s are open, want %d", open, name, n)
+	if got := f.office.Unresolved()[name]; got != n {
+		f.t.Errorf("%d letters of %s are unresolved, want %d", got, name, n)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestRefusedLettersStopNoOthers(t *testing.T) {
 		if tried := f.rounds(1); tried[1] != 0 || tried[refused] != 1 || tried[all] != 1 {
 			t.Errorf("then %v were tried", tried)
 		}
-		f.isOpen("payment", refused)
+		f.hasUnresolved("payment", refused)
 		f.rounds(maxRetries * maxRefusals * refused)
 		if tried := f.rounds(10); len(tried) > 0 {
 			t.Errorf("after all %v are still tried", tried)
@@ -145,10 +145,10 @@ func TestAFunctionThatIsAwayIsLeftAlone(t *testing.T) {
 				if tried := f.rounds(rounds); len(tried) != c.each*rounds {
 					t.Errorf("in %d rounds %v were tried", rounds, tried)
 				}
-				f.isOpen("payment", all)
+				f.hasUnresolved("payment", all)
 				back.Store(true)
 				f.rounds(2)
-				f.isOpen("payment", 0)
+				f.hasUnresolved("payment", 0)
 			})
 		})
 	}
@@ -167,9 +167,9 @@ func TestASlowFunctionDelaysNoOther(t *testing.T) {
 			return Outcome{}, nil
 		})
 		f.rounds(1)
-		f.isOpen("quick", 0)
-		f.isOpen("slow", letters)
-		time.Sleep(maxRetries * letters * (Wait(0) + f.office.opts.Retry))
+		f.hasUnresolved("quick", 0)
+		f.hasUnresolved("slow", letters)
+		time.Sleep(maxRetries * letters * (ReplayTimeout(0) + f.office.opts.Retry))
 		f.rounds(1) // forgets those
 		if tried := f.rounds(10); len(tried) > 0 {
 			t.Errorf("what was never answered is still tried: %v", tried)

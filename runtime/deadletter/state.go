@@ -15,19 +15,19 @@ import (
 // Status is what became of a dead letter.
 type Status string
 
-// A letter is open, and counts, until it was replayed or dropped.
+// A letter is unresolved, and counts, until it was replayed or dropped.
 const (
 	StatusBuried   Status = "buried"
-	StatusEdited   Status = "edited"   // open
-	StatusFailed   Status = "failed"   // open: it was replayed, and failed again
-	StatusReplayed Status = "replayed" // closed: the function handled it
-	StatusDropped  Status = "dropped"  // closed
-	// StatusOpen is no letter's own: it asks for all that are open.
-	StatusOpen Status = "open"
+	StatusEdited   Status = "edited"
+	StatusFailed   Status = "failed"   // it was replayed, and failed again
+	StatusReplayed Status = "replayed" // resolved: the function handled it
+	StatusDropped  Status = "dropped"  // resolved
+	// StatusUnresolved is no letter's own: it asks for all that are unresolved.
+	StatusUnresolved Status = "unresolved"
 )
 
-// Open tells whether something is left to do.
-func (s Status) Open() bool { return s != StatusReplayed && s != StatusDropped }
+// Resolved tells that nothing is left to do.
+func (s Status) Resolved() bool { return s == StatusReplayed || s == StatusDropped }
 
 // Change is what was done to a dead letter.
 type Change struct {
@@ -57,8 +57,8 @@ type Summary struct {
 	Stream   string `json:"stream"`
 	Position uint64 `json:"position"`
 	Subject  string `json:"subject"`
-	// Event is the message's id, CorrelationID its flow's; empty if unreadable.
-	Event         string    `json:"event,omitempty"`
+	// EventID is the event's, CorrelationID its flow's; empty if unreadable.
+	EventID       string    `json:"event_id,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
 	Buried        time.Time `json:"buried"`
 }
@@ -93,8 +93,8 @@ const (
 func summarise(e eventstore.Event, l Letter) Summary {
 	return Summary{
 		ID: e.Aggregate, Function: l.Function, Status: StatusBuried, Reason: l.Reason, Error: clip(l.Error, maxSummaryError),
-		Attempts: l.Attempts, Stream: l.Stream, Position: l.Sequence, Subject: l.Subject,
-		Event: l.Event, CorrelationID: l.CorrelationID, Buried: e.Time,
+		Attempts: l.Attempts, Stream: l.Stream, Position: l.Position, Subject: l.Subject,
+		EventID: l.EventID, CorrelationID: l.CorrelationID, Buried: e.Time,
 	}
 }
 

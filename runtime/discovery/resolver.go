@@ -16,15 +16,6 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// What a service that serves gRPC tells in its metadata.
-const (
-	MetadataGRPC = "grpc" // host:port
-	MetadataHost = "host" // the machine's name
-	// MetadataSchema begins the keys of an endpoint's JSON schemas: schema.request,
-	// schema.reply, schema.event.
-	MetadataSchema = "schema."
-)
-
 // lookEvery is how often the resolver looks who serves. With the look itself,
 // which waits for the last answer, who comes and who goes is known within a
 // second. It looks at once when a connection breaks: who was killed tells nobody.

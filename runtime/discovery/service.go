@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,7 +29,8 @@ type Identity struct {
 	// Release is a semantic version.
 	Release     string
 	Description string
-	Metadata    map[string]string
+	// Metadata is told beside the machine's name and the process's id.
+	Metadata map[string]string
 }
 
 // Service answers for one instance of a service until it is stopped.
@@ -58,15 +61,15 @@ type Endpoint struct {
 
 // Announce makes the service known on nc.
 func Announce(nc *nats.Conn, id Identity) (*Service, error) {
+	metadata := map[string]string{MetadataPID: strconv.Itoa(os.Getpid())}
+	if host, err := os.Hostname(); err == nil {
+		metadata[MetadataHost] = host
+	}
+	maps.Copy(metadata, id.Metadata)
 	s := &Service{
-		identity: micro.ServiceIdentity{
-			Name: id.Name, ID: nuid.Next(), Version: id.Release, Metadata: maps.Clone(id.Metadata),
-		},
+		identity:    micro.ServiceIdentity{Name: id.Name, ID: nuid.Next(), Version: id.Release, Metadata: metadata},
 		description: id.Description,
 		started:     time.Now().UTC(),
-	}
-	if s.identity.Metadata == nil {
-		s.identity.Metadata = map[string]string{}
 	}
 	for verb, answer := range map[micro.Verb]func() any{
 		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: s.identity, Type: micro.PingResponseType} },

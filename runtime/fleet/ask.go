@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -29,6 +28,11 @@ const (
 // durable names a durable consumer.
 type durable struct{ stream, name string }
 
+// durableOf is the one that an endpoint tells of; without a name if of none.
+func durableOf(e micro.EndpointInfo) durable {
+	return durable{e.Metadata[discovery.MetadataStream], e.Metadata[discovery.MetadataDurable]}
+}
+
 // waiting is how many events wait for a durable, and how many it delivered that
 // are not yet done.
 type waiting struct {
@@ -42,7 +46,7 @@ func durables(instances []discovery.Instance, expected []function.Function) map[
 	all := map[durable]struct{}{}
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
-			if d := (durable{e.Metadata["stream"], e.Metadata["durable"]}); d.name != "" {
+			if d := durableOf(e); d.name != "" {
 				all[d] = struct{}{}
 			}
 		}
@@ -81,18 +85,18 @@ func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable
 	return answer
 }
 
-// openLetters asks how many dead letters of each function are open.
-func openLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
+// unresolvedLetters asks how many dead letters of each function are unresolved.
+func unresolvedLetters(ctx context.Context, nc *nats.Conn) (map[string]int, error) {
 	m, err := nc.RequestWithContext(ctx, deadletter.SubjectList, []byte(`{"limit":1}`))
 	if err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)
 	}
-	if text := m.Header.Get(micro.ErrorHeader); text != "" {
-		return nil, errors.New("ask for dead letters: " + text)
+	if no := host.Refused(m); no != nil {
+		return nil, fmt.Errorf("ask for dead letters: %w", no)
 	}
 	var listed deadletter.Listed
 	if err := json.Unmarshal(m.Data, &listed); err != nil {
 		return nil, fmt.Errorf("ask for dead letters: %w", err)
 	}
-	return listed.Open, nil
+	return listed.Unresolved, nil
 }

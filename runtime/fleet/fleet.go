@@ -49,7 +49,7 @@ type Service struct {
 	// not answer.
 	Lag    *uint64 `json:"lag,omitempty"`
 	InHand *int    `json:"in_hand,omitempty"`
-	// DeadLetters are the open ones; nil of what consumes nothing, and when
+	// DeadLetters are the unresolved ones; nil of what consumes nothing, and when
 	// nobody answers for them.
 	DeadLetters *int `json:"dead_letters,omitempty"`
 	// Problems are what keeps events from moving.
@@ -80,7 +80,7 @@ func newService(name string) *Service {
 
 // List asks on NATS what runs, and JetStream what waits. It answers a service
 // for each name that somebody runs under, for the event store, for each of the
-// expected functions, and for each that has open dead letters; ordered by name.
+// expected functions, and for each that has unresolved dead letters; ordered by name.
 // That takes a fraction of a second, and two seconds more while JetStream does not
 // answer, or nobody for the dead letters: their numbers are left out then.
 func List(ctx context.Context, nc *nats.Conn, expected ...function.Function) ([]*Service, error) {
@@ -95,18 +95,18 @@ func List(ctx context.Context, nc *nats.Conn, expected ...function.Function) ([]
 	within, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var (
-		open     map[string]int
-		noAnswer error
-		letters  sync.WaitGroup
+		unresolved map[string]int
+		noAnswer   error
+		letters    sync.WaitGroup
 	)
-	letters.Go(func() { open, noAnswer = openLetters(within, nc) })
+	letters.Go(func() { unresolved, noAnswer = unresolvedLetters(within, nc) })
 	l := &list{waiting: askJetStream(within, js, durables(instances, expected))}
 	letters.Wait()
 	l.add(instances)
 	l.addSupervised(supervision(instances))
 	l.addMissing(expected)
 	if noAnswer == nil {
-		l.count(open)
+		l.count(unresolved)
 	}
 	return l.services, nil
 }
@@ -148,8 +148,8 @@ func (l *list) add(instances []discovery.Instance) {
 		s.add(i)
 		var added []string // several doors share a durable
 		for _, e := range i.Endpoints {
-			d := durable{e.Metadata["stream"], e.Metadata["durable"]}
-			if d.name == "" || !first || e.Metadata["door"] == SupervisorDoor || slices.Contains(added, d.stream) {
+			d := durableOf(e)
+			if d.name == "" || !first || e.Metadata[discovery.MetadataKind] == discovery.KindSupervisor || slices.Contains(added, d.stream) {
 				continue
 			}
 			added = append(added, d.stream)
@@ -164,18 +164,18 @@ func (l *list) add(instances []discovery.Instance) {
 // add counts one more replica in.
 func (s *Service) add(i discovery.Instance) {
 	one := Instance{
-		ID: i.ID, Host: i.Metadata[discovery.MetadataHost], PID: i.Metadata["pid"], Release: i.Version, Started: i.Started,
+		ID: i.ID, Host: i.Metadata[discovery.MetadataHost], PID: i.Metadata[discovery.MetadataPID], Release: i.Version, Started: i.Started,
 	}
 	for n, stats := range i.Stats {
 		one.Done, one.Errors = one.Done+stats.NumRequests, one.Errors+stats.NumErrors
-		switch door := i.Endpoints[n].Metadata["door"]; door {
-		case SupervisorDoor: // its data is another
-		case "relay":
+		switch e := i.Endpoints[n]; e.Metadata[discovery.MetadataKind] {
+		case discovery.KindSupervisor: // its data is another
+		case discovery.KindRelay:
 			s.hasProblem("does not relay: ", stats.LastError)
 		default:
 			health := discovery.HealthOf(stats)
 			s.recent.Merge(health.Latency)
-			if door == "consumer" { // services that are none of ours may have another meaning for it
+			if durableOf(e).name != "" { // a service that is none of ours may have another meaning for its data
 				s.hasProblem("waits: ", health.Problem)
 			}
 		}
@@ -224,16 +224,16 @@ func (l *list) addMissing(expected []function.Function) {
 	}
 }
 
-// count fills in the open dead letters. What has some is there when no replica
+// count fills in the unresolved dead letters. What has some is there when no replica
 // of it runs, too.
-func (l *list) count(open map[string]int) {
-	for name := range open {
+func (l *list) count(unresolved map[string]int) {
+	for name := range unresolved {
 		s, _ := l.service(name)
 		s.consumes = true
 	}
 	for _, s := range l.services {
 		if s.consumes {
-			s.DeadLetters = new(open[s.Name])
+			s.DeadLetters = new(unresolved[s.Name])
 		}
 	}
 }

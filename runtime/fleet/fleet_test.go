@@ -57,7 +57,7 @@ func list(t *testing.T, s *hosttest.System, expected ...function.Function) map[s
 func announce(t *testing.T, s *hosttest.System, name, release, machine string, took ...time.Duration) *discovery.Service {
 	t.Helper()
 	known, err := discovery.Announce(s.Conn, discovery.Identity{
-		Name: name, Release: release, Metadata: map[string]string{discovery.MetadataHost: machine, "pid": "7"},
+		Name: name, Release: release, Metadata: map[string]string{discovery.MetadataHost: machine, discovery.MetadataPID: "7"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,9 +167,9 @@ func TestWhatDoesNotRun(t *testing.T) {
 	s.Append("COUNTERS", "c1", counted{}, counted{})
 	boss := announce(t, s, "supervisor", "1.0.0", "here")
 	for name, status := range map[string]supervisor.Status{"zero": {Wanted: 1, Starts: 3, Problem: "exit status 1"}, "asks": {}} {
-		metadata := map[string]string{"door": fleet.SupervisorDoor, "function": name}
+		metadata := map[string]string{discovery.MetadataKind: discovery.KindSupervisor, discovery.MetadataFunction: name}
 		if name == "zero" {
-			metadata["stream"], metadata["durable"] = "COUNTERS", name
+			metadata[discovery.MetadataStream], metadata[discovery.MetadataDurable] = "COUNTERS", name
 		}
 		boss.Endpoint(name, "supervisor."+name, metadata).Data(func() any { return status })
 	}

@@ -7,11 +7,6 @@ import (
 	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
 )
 
-// SupervisorDoor marks the endpoints with which a supervisor tells of its
-// functions: their metadata has door, function, and stream and durable if it
-// takes events, and their data is a supervisor.Status.
-const SupervisorDoor = "supervisor"
-
 // supervised is what supervisors tell of a function.
 type supervised struct {
 	supervisor.Status
@@ -23,17 +18,18 @@ func supervision(instances []discovery.Instance) map[string]*supervised {
 	all := map[string]*supervised{}
 	for _, i := range instances {
 		for n, e := range i.Endpoints {
-			if e.Metadata["door"] != SupervisorDoor {
+			if e.Metadata[discovery.MetadataKind] != discovery.KindSupervisor {
 				continue
 			}
 			var told supervisor.Status
 			if json.Unmarshal(i.Stats[n].Data, &told) != nil {
 				continue // anyone may answer; nonsense is passed over
 			}
-			s := all[e.Metadata["function"]]
+			name := e.Metadata[discovery.MetadataFunction]
+			s := all[name]
 			if s == nil {
-				s = &supervised{durable: durable{e.Metadata["stream"], e.Metadata["durable"]}}
-				all[e.Metadata["function"]] = s
+				s = &supervised{durable: durableOf(e)}
+				all[name] = s
 			}
 			s.Wanted, s.Starts = s.Wanted+told.Wanted, s.Starts+told.Starts
 			if told.Problem != "" {

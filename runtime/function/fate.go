@@ -67,9 +67,9 @@ func FateOf(err error, stopping bool) Fate {
 	}
 }
 
-// Wait is how long to wait after the failures-th failed attempt: f.Backoff,
-// doubled each time, at most MaxBackoff, give or take a fifth.
-func (f Function) Wait(failures int) time.Duration {
+// BackoffAfter is how long to wait after the failures-th failed attempt:
+// f.Backoff, doubled each time, at most MaxBackoff, give or take a fifth.
+func (f Function) BackoffAfter(failures int) time.Duration {
 	wait := f.Backoff
 	for i := 1; i < failures && wait < MaxBackoff; i++ {
 		wait *= 2

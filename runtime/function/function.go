@@ -70,10 +70,10 @@ type Scale struct {
 	// Max is the most. Default 4, and Min for a function that takes no events:
 	// nothing waits anywhere that would tell how many it needs.
 	Max int
-	// Lag is how many events may wait for each replica. Default 1000: what one
-	// handles in about a second, so that another, which needs half a second to
+	// TargetLag is how many events may wait for each replica. Default 1000: what
+	// one handles in about a second, so that another, which needs half a second to
 	// start, is worth it.
-	Lag int
+	TargetLag int
 }
 
 // Start says where a new durable consumer begins.
@@ -124,7 +124,7 @@ const (
 	DefaultAttempts    = 5
 	DefaultBackoff     = 500 * time.Millisecond
 	DefaultReplicas    = 4
-	DefaultLag         = 1000
+	DefaultTargetLag   = 1000
 
 	MaxConcurrency = 1024
 	MaxDeadline    = 10 * time.Minute
@@ -132,7 +132,7 @@ const (
 	MaxBackoff     = time.Minute
 	MaxDoors       = 32
 	MaxReplicas    = 1000
-	MaxLag         = 1_000_000
+	MaxTargetLag   = 1_000_000
 )
 
 var (
@@ -170,8 +170,8 @@ func (f Function) scale() Scale {
 			s.Max = max(s.Min, DefaultReplicas)
 		}
 	}
-	if s.Lag == 0 {
-		s.Lag = DefaultLag
+	if s.TargetLag == 0 {
+		s.TargetLag = DefaultTargetLag
 	}
 	return s
 }
@@ -216,8 +216,8 @@ func (f Function) Check() error {
 		return wrong("Scale.Min", "is %d; allowed are 0 to %d", f.Scale.Min, MaxReplicas)
 	case f.Scale.Max < 1 || f.Scale.Max < f.Scale.Min || f.Scale.Max > MaxReplicas:
 		return wrong("Scale.Max", "is %d; allowed are %d to %d", f.Scale.Max, max(1, f.Scale.Min), MaxReplicas)
-	case f.Scale.Lag < 1 || f.Scale.Lag > MaxLag:
-		return wrong("Scale.Lag", "is %d; allowed are 1 to %d", f.Scale.Lag, MaxLag)
+	case f.Scale.TargetLag < 1 || f.Scale.TargetLag > MaxTargetLag:
+		return wrong("Scale.TargetLag", "is %d; allowed are 1 to %d", f.Scale.TargetLag, MaxTargetLag)
 	}
 	if reason := f.checkDoors(); reason != "" {
 		return wrong("Doors", "%s", reason)

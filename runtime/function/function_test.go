@@ -59,11 +59,7 @@ func (t toggle) AggregateID() string { return t.ID }
 func open(t *testing.T) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "events.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
+	return storetest.Opened(t, s, err)
 }
 
 func makeLamp(t *testing.T, s eventstore.Store, id string) eventstore.Event {
@@ -234,7 +230,7 @@ func TestWaitGrowsToItsBound(t *testing.T) {
 	f := function.Function{Backoff: 100 * time.Millisecond}
 	for failures, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 4: 800 * time.Millisecond, 60: function.MaxBackoff} {
 		for range 50 {
-			if got := f.Wait(failures); got < want*4/5 || got > want*6/5 {
+			if got := f.BackoffAfter(failures); got < want*4/5 || got > want*6/5 {
 				t.Fatalf("after %d failures: %v, want about %v", failures, got, want)
 			}
 		}
@@ -248,12 +244,12 @@ func TestScaleGoesByTheDoors(t *testing.T) {
 		doors     []function.Door
 		has, want function.Scale
 	}{
-		"events wait":           {[]function.Door{event}, function.Scale{}, function.Scale{Min: 0, Max: 4, Lag: 1000}},
-		"requests don't":        {[]function.Door{door}, function.Scale{}, function.Scale{Min: 1, Max: 1, Lag: 1000}},
-		"nor do its own":        {[]function.Door{function.Serve("http", nil)}, function.Scale{}, function.Scale{Min: 1, Max: 1, Lag: 1000}},
-		"both":                  {[]function.Door{door, event}, function.Scale{}, function.Scale{Min: 1, Max: 4, Lag: 1000}},
-		"more requests":         {[]function.Door{door}, function.Scale{Min: 3}, function.Scale{Min: 3, Max: 3, Lag: 1000}},
-		"more than is the most": {[]function.Door{event}, function.Scale{Min: 9, Lag: 5}, function.Scale{Min: 9, Max: 9, Lag: 5}},
+		"events wait":           {[]function.Door{event}, function.Scale{}, function.Scale{Min: 0, Max: 4, TargetLag: 1000}},
+		"requests don't":        {[]function.Door{door}, function.Scale{}, function.Scale{Min: 1, Max: 1, TargetLag: 1000}},
+		"nor do its own":        {[]function.Door{function.Serve("http", nil)}, function.Scale{}, function.Scale{Min: 1, Max: 1, TargetLag: 1000}},
+		"both":                  {[]function.Door{door, event}, function.Scale{}, function.Scale{Min: 1, Max: 4, TargetLag: 1000}},
+		"more requests":         {[]function.Door{door}, function.Scale{Min: 3}, function.Scale{Min: 3, Max: 3, TargetLag: 1000}},
+		"more than is the most": {[]function.Door{event}, function.Scale{Min: 9, TargetLag: 5}, function.Scale{Min: 9, Max: 9, TargetLag: 5}},
 	} {
 		f := function.Function{Name: "a", Doors: c.doors, Scale: c.has}
 		if got := f.WithDefaults().Scale; got != c.want || f.Check() != nil {
@@ -271,7 +267,7 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"Doors   ":    {Name: "a", Doors: []function.Door{function.Endpoint("a.>", func(context.Context, toggle) (int, error) { return 0, nil })}},
 		"Concurrency": {Name: "a", Doors: []function.Door{door}, Concurrency: 5000}, "Deadline": {Name: "a", Doors: []function.Door{door}, Deadline: time.Hour},
 		"Attempts": {Name: "a", Doors: []function.Door{door}, Attempts: -1}, "Backoff": {Name: "a", Doors: []function.Door{door}, Backoff: time.Hour},
-		"Scale.Min": {Name: "a", Doors: []function.Door{door}, Scale: function.Scale{Min: -1}}, "Scale.Lag": {Name: "a", Doors: []function.Door{event}, Scale: function.Scale{Lag: -1}},
+		"Scale.Min": {Name: "a", Doors: []function.Door{door}, Scale: function.Scale{Min: -1}}, "Scale.TargetLag": {Name: "a", Doors: []function.Door{event}, Scale: function.Scale{TargetLag: -1}},
 		"Scale.Max": {Name: "a", Doors: []function.Door{event}, Scale: function.Scale{Min: 3, Max: 2}},
 	} {
 		if err := f.Check(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(field)) {

@@ -17,12 +17,12 @@ type Deadlines[S State[S, D], D DomainEvent] interface {
 	// Due is until when the aggregate waits for what it now waits for; zero when
 	// it waits for nothing. It says the same of the same state, always.
 	Due(state S) time.Time
-	// Open yields the ids of all aggregates that may be waiting. Timers are armed
+	// Waiting yields the ids of all aggregates that may be waiting. Timers are armed
 	// from it when the function starts, once an hour, and after JetStream lost
 	// them: an id that is left out may then be late by an hour, and one too many
 	// costs a read. An error ends it, and it is tried again. Most ask their read
 	// model; where it yields nothing, timers that JetStream lost stay lost.
-	Open(ctx context.Context) iter.Seq2[string, error]
+	Waiting(ctx context.Context) iter.Seq2[string, error]
 	// Fire decides on an aggregate whose Due has passed, like a handler of [On].
 	// What it returns is appended at the version seen, once, however often the
 	// timer fires; Due of the state after that is zero, or later. When it is
@@ -34,8 +34,8 @@ type Deadlines[S State[S, D], D DomainEvent] interface {
 type Timed struct {
 	// Stream holds the aggregates that wait.
 	Stream string
-	// Open is that of [Deadlines].
-	Open func(ctx context.Context) iter.Seq2[string, error]
+	// Waiting is that of [Deadlines].
+	Waiting func(ctx context.Context) iter.Seq2[string, error]
 	// Due answers until when an event's aggregate waits, the event included.
 	Due func(ctx context.Context, run *Runner, m Message) (time.Time, error)
 	// DueOf answers until when an aggregate waits now.
@@ -63,7 +63,7 @@ func (d *Timed) door()           {}
 func Timer[S State[S, D], D DomainEvent](t Deadlines[S, D]) Door {
 	var zero S
 	return &Timed{
-		Stream: zero.Stream(), Open: t.Open, related: relatedOf[S],
+		Stream: zero.Stream(), Waiting: t.Waiting, related: relatedOf[S],
 		Due: func(ctx context.Context, run *Runner, m Message) (time.Time, error) {
 			state, err := including[S](ctx, run, m)
 			if err != nil {
@@ -73,7 +73,7 @@ func Timer[S State[S, D], D DomainEvent](t Deadlines[S, D]) Door {
 		},
 		DueOf: func(ctx context.Context, run *Runner, aggregate string) (time.Time, error) {
 			known, _ := remembered[S](run, aggregate)
-			// Not remembered: all that are open would drive out those at work.
+			// Not remembered: all that wait would drive out those at work.
 			known, err := read(ctx, run, aggregate, known)
 			if err != nil || known.version == 0 {
 				return time.Time{}, err

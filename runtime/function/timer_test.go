@@ -24,9 +24,9 @@ func (b burning) Due(l lamp) time.Time {
 	}
 	return b.due
 }
-func (burning) Open(context.Context) iter.Seq2[string, error] { return nil }
-func (b burning) Fire(context.Context, lamp) ([]event, error) { return b.fire() }
-func on() ([]event, error)                                    { return []event{switched{true}}, nil }
+func (burning) Waiting(context.Context) iter.Seq2[string, error] { return nil }
+func (b burning) Fire(context.Context, lamp) ([]event, error)    { return b.fire() }
+func on() ([]event, error)                                       { return []event{switched{true}}, nil }
 func timer(due time.Time, fire func() ([]event, error)) *function.Timed {
 	return function.Timer(burning{due, fire}).(*function.Timed)
 }

@@ -180,7 +180,7 @@ func (reminder) Due(b booking) time.Time {
 	}
 	return functiontest.Now.Add(time.Hour)
 }
-func (reminder) Open(context.Context) iter.Seq2[string, error] { return nil }
+func (reminder) Waiting(context.Context) iter.Seq2[string, error] { return nil }
 func (reminder) Fire(_ context.Context, b booking) ([]event, error) {
 	return []event{confirmed{b.Seats}}, nil
 }

@@ -35,6 +35,8 @@ func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
 	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream)}
 }
 
+func (b *batchDoor) doorOf(string) string { return b.door.Subject() }
+
 func (b *batchDoor) capacity() int { return batchCapacity }
 
 func (b *batchDoor) add(d *delivery) {
@@ -69,7 +71,7 @@ func (b *batchDoor) run() {
 			}
 			continue
 		}
-		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
+		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.position, b.position) })
 		b.apply(batch)
 	}
 }

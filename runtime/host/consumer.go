@@ -40,7 +40,7 @@ type consumer struct {
 	durable Durable
 	stream  string
 	subject string
-	// stats are by the event's type; those of "" count all others.
+	// stats are by the subject of the door.
 	stats map[string]*discovery.Endpoint
 	door  dispatcher
 	// found is called each time that the durable was found; also tells of another
@@ -69,6 +69,8 @@ type consumer struct {
 
 // dispatcher hands deliveries to a handler.
 type dispatcher interface {
+	// doorOf is the subject of the door that takes a message; empty if none does.
+	doorOf(subject string) string
 	// capacity is how many deliveries may be in hand.
 	capacity() int
 	// add takes one; there is always room, since capacity is kept.
@@ -82,9 +84,10 @@ type dispatcher interface {
 // delivery is a message in hand.
 type delivery struct {
 	msg        jetstream.Msg // nil of a replay
+	door       string        // its subject; empty if there is none for it
 	event      eventstore.Event
 	deliveries uint64
-	sequence   uint64
+	position   uint64
 	stored     time.Time // by the server's clock; zero of a replay
 	began      time.Time
 	edited     bool // the event's data is not what is stored
@@ -182,17 +185,19 @@ func (c *consumer) reachStore() error {
 
 // take makes a delivery of a message and hands it on.
 func (c *consumer) take(m jetstream.Msg) {
-	d := &delivery{msg: m, began: time.Now()}
+	d := &delivery{msg: m, door: c.door.doorOf(m.Subject()), began: time.Now(), observed: nobody{}}
 	meta, err := m.Metadata()
 	if err != nil {
 		c.log.Error("message without metadata", "subject", m.Subject(), "error", err)
 		return // no message of a stream: there is nothing to acknowledge
 	}
-	d.deliveries, d.sequence, d.stored = meta.NumDelivered, meta.Sequence.Stream, meta.Timestamp
-	d.observed = c.h.opts.Observer.Observe(Taken{
-		Function: c.h.f.Name, Door: c.subject, Subject: m.Subject(), Header: m.Headers(), Size: len(m.Data()), At: d.began,
-		Stream: c.stream, Sequence: d.sequence, Deliveries: d.deliveries,
-	})
+	d.deliveries, d.position, d.stored = meta.NumDelivered, meta.Sequence.Stream, meta.Timestamp
+	if d.door != "" {
+		d.observed = c.h.opts.Observer.Observe(Taken{
+			Function: c.h.f.Name, Door: d.door, Subject: m.Subject(), Header: m.Headers(), Size: len(m.Data()), At: d.began,
+			Stream: c.stream, Position: d.position, Deliveries: d.deliveries,
+		})
+	}
 	c.mu.Lock()
 	c.held[d] = struct{}{}
 	c.mu.Unlock()
@@ -205,7 +210,11 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.cutOff(errWidened)
 		return
 	}
-	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.sequence)
+	if d.door == "" { // the durable brings all types
+		c.ack(d)
+		return
+	}
+	d.event, err = envelope.Parse(m.Subject(), m.Headers(), m.Data(), d.position)
 	if err != nil {
 		c.settle(d, fmt.Errorf("%w: %w", function.ErrDecode, err))
 		return

@@ -93,7 +93,7 @@ func child() error {
 	}
 	for _, f := range functions {
 		if _, err := host.Start(f, host.Options{
-			Conn: nc, Store: store, Alone: alone, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond,
+			Conn: nc, Store: store, Alone: alone, Logger: slog.New(slog.DiscardHandler), PullExpiry: 100 * time.Millisecond,
 		}); err != nil {
 			return err
 		}

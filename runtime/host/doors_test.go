@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -72,13 +76,85 @@ func TestSeveralEventDoors(t *testing.T) {
 	seen := map[string]int{}
 	for i, s := range found[0].Stats {
 		seen[s.Subject] = s.NumRequests
-		schema := found[0].Endpoints[i].Metadata["schema.event"]
+		schema := found[0].Endpoints[i].Metadata[discovery.MetadataSchema+"event"]
 		if strings.HasPrefix(s.Subject, "COUNTERS.") && !strings.Contains(schema, `"type":"object"`) {
 			t.Errorf("%s has the schema %q", s.Subject, schema)
 		}
 	}
 	if seen["COUNTERS.opened"] != 10 || seen["COUNTERS.counted"] != 20 {
 		t.Errorf("stats say %v", seen)
+	}
+}
+
+// TestObserversSeeDoors: each event under the subject of the door that takes it,
+// and none that no door takes.
+func TestObserversSeeDoors(t *testing.T) {
+	store := memory.New()
+	defer func() { _ = store.Close() }()
+	never := waitUntil(store, time.Time{})
+	for name, c := range map[string]struct {
+		f    function.Function
+		want map[string]map[string]int
+	}{
+		"two events": {twice("two"), map[string]map[string]int{
+			"COUNTERS.opened": {"handled": 2}, "COUNTERS.counted": {"handled": 4},
+		}},
+		"an event and a timer": {timed("late", never, function.On(countOnce)), map[string]map[string]int{
+			"COUNTERS.opened": {"handled": 2}, "COUNTERS.>": {"handled": 5},
+		}},
+		"a projection": {function.Function{Name: "view", Doors: []function.Door{
+			function.Project("COUNTERS", func(context.Context, function.Log, []function.Message) error { return nil }),
+		}}, map[string]map[string]int{"COUNTERS.>": {"handled": 7}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			seen := &watcher{}
+			w.observer = seen
+			w.append(2)
+			w.other("c0")
+			if c.f.Name != "two" { // which appends these itself
+				w.countTwice("c0", "c1")
+			}
+			h := w.start(c.f)
+			w.eventually("be ready", h.Ready)
+			w.eventually("acknowledge all seven", func() error {
+				if c := w.consumer(c.f.Name); c.AckFloor.Stream != 7 {
+					return fmt.Errorf("%+v", c)
+				}
+				return nil
+			})
+			w.stop(h)
+			got := map[string]map[string]int{}
+			for _, o := range seen.all {
+				if o.ended != 1 || o.settled != 1 {
+					t.Errorf("%+v", o)
+				}
+				got[o.taken.Door] = seen.outcomes(o.taken.Door)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("seen %v, want %v", got, c.want)
+			}
+			doors := host.EventDoors(c.f)
+			for door := range got {
+				if !slices.Contains(doors, door) {
+					t.Errorf("%s is none of %v", door, doors)
+				}
+			}
+		})
+	}
+}
+
+// countTwice has counters be counted up by somebody else.
+func (w *world) countTwice(ids ...string) {
+	w.t.Helper()
+	for _, id := range ids {
+		_, err := w.store.Append(w.t.Context(), eventstore.Append{
+			Stream: "COUNTERS", Aggregate: id, Expected: eventstore.Any,
+			Events: []eventstore.Event{storetest.Event("counted", `{"By":1}`), storetest.Event("counted", `{"By":1}`)},
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 

@@ -14,21 +14,29 @@ type eventDoor struct {
 	// are not handled at once.
 	jobs *keyed
 	one  func(ctx context.Context, d *delivery) error
-	// ignores tells of a message that it is done before it began.
-	ignores func(d *delivery) bool
+	// of is the subject of the door that takes a message; empty if none does.
+	of func(subject string) string
 }
 
 // newJobs makes the places of a function's event doors.
 func newJobs(f function.Function) *keyed { return newKeyed(f.Concurrency, math.MaxInt, math.MaxInt) }
 
-// newEventDoor takes events to the door of their type, and then to the timers.
-// Either may be missing.
+// newEventDoor takes events to the door that listens to their subject, and then
+// to the timers. Either may be missing.
 func newEventDoor(c *consumer, jobs *keyed, doors map[string]*function.Event, t *timers) *eventDoor {
 	return &eventDoor{
 		c: c, jobs: jobs,
-		ignores: func(d *delivery) bool { return t == nil && doors[d.event.Type] == nil },
+		of: func(subject string) string {
+			switch {
+			case doors[subject] != nil:
+				return subject
+			case t != nil:
+				return all(c.stream)
+			}
+			return ""
+		},
 		one: func(ctx context.Context, d *delivery) error {
-			if door := doors[d.event.Type]; door != nil {
+			if door := doors[d.door]; door != nil {
 				if err := door.Handle(ctx, c.h.runner, d.event); err != nil {
 					return err
 				}
@@ -41,16 +49,28 @@ func newEventDoor(c *consumer, jobs *keyed, doors map[string]*function.Event, t 
 	}
 }
 
+// EventDoors are the subjects of the doors of events and timers, as an [Observer]
+// is told of them.
+func EventDoors(f function.Function) (doors []string) {
+	for _, d := range f.Doors {
+		switch d := d.(type) {
+		case *function.Event, *function.Projection:
+			doors = append(doors, d.Subject())
+		case *function.Timed:
+			doors = append(doors, all(d.Stream), timerSubject(f.Name))
+		}
+	}
+	return doors
+}
+
+func (e *eventDoor) doorOf(subject string) string { return e.of(subject) }
+
 func (e *eventDoor) capacity() int { return eventCapacity(e.c.h.f) }
 
 func eventCapacity(f function.Function) int { return prefetchPerSlot * f.Concurrency }
 
 // add always finds room: the consumer holds no more deliveries than there is.
 func (e *eventDoor) add(d *delivery) {
-	if e.ignores(d) {
-		e.c.ack(d)
-		return
-	}
 	_ = e.jobs.add(d.event.Aggregate, func(bool) {
 		if e.c.stopping() {
 			e.c.giveBack(d)

@@ -89,7 +89,7 @@ func TestASlowStoreIsNoFailure(t *testing.T) {
 	store.down.Store(true)
 	f := step("slow", countOnce)
 	f.Deadline, f.Backoff, f.Attempts = 50*time.Millisecond, 5*time.Millisecond, 2
-	h, err := host.Start(f, host.Options{Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond})
+	h, err := host.Start(f, host.Options{Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), PullExpiry: 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,9 @@
 //
 //	request.go   a request: queue group, keyed, answered or refused
 //	limit.go     how many requests are held, by how long they take
+//	refusal.go   a refusal, as it goes over NATS
 //	serve.go     a protocol of its own, and what it asks of other functions
+//	relay.go     what the relay makes for functions
 //	durable.go   a durable consumer: what it is to be, found, made
 //	consumer.go  has it, and what came from it in hand
 //	pull.go      pulls from it, and keeps the leases
@@ -26,7 +28,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -61,13 +62,13 @@ type Options struct {
 	Reports []Report
 	// Observer is told of every message; may be nil.
 	Observer Observer
-	// Refresh is how long one pull request stays open at most, and so how
+	// PullExpiry is how long one pull request stays open at most, and so how
 	// long a drain waits for what may still come. Default 500 ms.
-	Refresh time.Duration
-	// Patience is how long an event is held for something that is away, before
-	// the event store is asked whether it can be reached from here at all.
+	PullExpiry time.Duration
+	// StoreCheckInterval is how often, while an event is held for something that
+	// is away, the event store is asked whether it can be reached from here.
 	// Default 10 s.
-	Patience time.Duration
+	StoreCheckInterval time.Duration
 	// ArmAgain is how often all timers are armed again. Default 1 h.
 	ArmAgain time.Duration
 }
@@ -118,14 +119,14 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	if opts.APIPrefix == "" {
 		opts.APIPrefix = jetstream.DefaultAPIPrefix
 	}
-	if opts.Refresh == 0 {
-		opts.Refresh = 500 * time.Millisecond
+	if opts.PullExpiry == 0 {
+		opts.PullExpiry = 500 * time.Millisecond
 	}
 	if opts.Observer == nil {
 		opts.Observer = nobody{}
 	}
-	if opts.Patience == 0 {
-		opts.Patience = 10 * time.Second
+	if opts.StoreCheckInterval == 0 {
+		opts.StoreCheckInterval = 10 * time.Second
 	}
 	if opts.ArmAgain == 0 {
 		opts.ArmAgain = time.Hour
@@ -148,14 +149,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 }
 
 func (h *Host) open() error {
-	metadata := map[string]string{"pid": fmt.Sprint(os.Getpid())}
-	if name, err := os.Hostname(); err == nil {
-		metadata[discovery.MetadataHost] = name
-	}
-	maps.Copy(metadata, h.opts.Metadata)
 	var err error
 	h.service, err = discovery.Announce(h.opts.Conn, discovery.Identity{
-		Name: h.f.Name, Release: h.opts.Release, Description: h.f.Description, Metadata: metadata,
+		Name: h.f.Name, Release: h.opts.Release, Description: h.f.Description, Metadata: h.opts.Metadata,
 	})
 	if err != nil {
 		return err
@@ -170,7 +166,7 @@ func (h *Host) open() error {
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
 		case *function.Request:
-			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, map[string]string{}))); err != nil {
+			if err := h.listen(d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, ofKind(discovery.KindRequest)))); err != nil {
 				return err
 			}
 		case *function.Server:
@@ -183,7 +179,7 @@ func (h *Host) open() error {
 		return err
 	}
 	replays := h.replayDoor()
-	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), map[string]string{"door": "replay"}))
+	return h.listen(replays, h.service.Endpoint("replay", replays.Subject(), ofKind(discovery.KindReplay)))
 }
 
 // endpointName is a door's among the endpoints, whose names have no dots:
@@ -214,17 +210,14 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 		events     = map[string]*function.Event{}
 		projection *function.Projection
 		stats      = map[string]*discovery.Endpoint{}
-		metadata   = consumerMetadata(stream, h.f.Name)
+		metadata   = consumes(discovery.KindEvent, durables[0])
 	)
 	for _, d := range h.f.Doors {
 		switch d := d.(type) {
 		case *function.Event:
-			events[d.Type], stats[d.Type] = d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, metadata))
-			if stats[""] == nil { // what can't be read is told with the first
-				stats[""] = stats[d.Type]
-			}
+			events[d.Subject()], stats[d.Subject()] = d, h.service.Endpoint(endpointName(d), d.Subject(), withSchemas(d, metadata))
 		case *function.Projection:
-			projection, stats[""] = d, h.service.Endpoint("all", d.Subject(), metadata)
+			projection, stats[d.Subject()] = d, h.service.Endpoint("all", d.Subject(), metadata)
 		case *function.Timed:
 			var err error
 			if h.timers, err = newTimers(h, d); err != nil {
@@ -233,7 +226,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 		}
 	}
 	if h.timers != nil {
-		stats[""] = h.service.Endpoint("all", all(stream), metadata) // those that only arm a timer
+		stats[all(stream)] = h.service.Endpoint("all", all(stream), metadata) // those that only arm a timer
 	}
 	c, jobs := h.newConsumer(js, durables[0], stats), newJobs(h.f)
 	h.consumers = append(h.consumers, c)
@@ -245,7 +238,7 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	if h.timers != nil {
 		subject := timerSubject(h.f.Name)
 		fired := h.newConsumer(js, durables[1], map[string]*discovery.Endpoint{
-			"": h.service.Endpoint("timer", subject, consumerMetadata(function.TimersStream, h.f.Name)),
+			subject: h.service.Endpoint("timer", subject, consumes(discovery.KindTimer, durables[1])),
 		})
 		h.consumers = append(h.consumers, fired)
 		h.timers.begin(fired, jobs)
@@ -263,8 +256,15 @@ func (h *Host) listen(d *function.Request, stats *discovery.Endpoint) error {
 	return nil
 }
 
-func consumerMetadata(stream, durable string) map[string]string {
-	return map[string]string{"door": "consumer", "stream": stream, "durable": durable}
+func ofKind(kind string) map[string]string {
+	return map[string]string{discovery.MetadataKind: kind}
+}
+
+// consumes is the metadata of an endpoint that handles what a durable brings.
+func consumes(kind string, d Durable) map[string]string {
+	return map[string]string{
+		discovery.MetadataKind: kind, discovery.MetadataStream: d.Stream, discovery.MetadataDurable: d.Config.Durable,
+	}
 }
 
 var errNotConnected = errors.New("not connected to NATS")

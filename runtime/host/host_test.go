@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
-	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,11 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
-	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
@@ -200,80 +194,6 @@ func TestEventsAreHandledOnce(t *testing.T) {
 	}
 }
 
-// TestFates has one message of each kind of end among good ones.
-func TestFates(t *testing.T) {
-	w := newWorld(t)
-	var mu sync.Mutex
-	tries := map[string]int{}
-	away := true
-	w.start(function.Function{
-		Name: "fates", Attempts: 3, Backoff: 5 * time.Millisecond, Deadline: 300 * time.Millisecond,
-		Doors: []function.Door{function.On(func(ctx context.Context, c counter, e opened) ([]event, error) {
-			mu.Lock()
-			tries[c.ID]++
-			try := tries[c.ID]
-			mu.Unlock()
-			switch c.ID {
-			case "c1":
-				return nil, function.Reject("never")
-			case "c2":
-				panic("always")
-			case "c3":
-				return nil, errors.New("always")
-			case "c4":
-				if try < 3 {
-					return nil, errors.New("twice")
-				}
-			case "c5":
-				<-ctx.Done() // hangs
-				return nil, ctx.Err()
-			case "c6":
-				if mu.Lock(); away && try < 9 { // more often than there are attempts
-					mu.Unlock()
-					return nil, function.ErrUnavailable
-				}
-				mu.Unlock()
-			}
-			return countOnce(ctx, c, e)
-		})},
-	})
-	w.append(20)
-	w.eventually("end all", func() error {
-		if counted, buried := w.count("COUNTERS", "counted"), w.count(deadletter.Stream, deadletter.TypeBuried); counted != 16 || buried != 4 {
-			return fmt.Errorf("%d counted, %d buried", counted, buried)
-		}
-		return nil
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	for id, want := range map[string]int{"c0": 1, "c1": 1, "c2": 3, "c3": 3, "c4": 3, "c5": 3, "c6": 9} {
-		if id == "c1" {
-			want = 2 // a refusal on a state that may be old is looked at again
-			if tries[id] > want {
-				t.Errorf("%s was tried %d times", id, tries[id])
-			}
-			continue
-		}
-		if tries[id] != want {
-			t.Errorf("%s was tried %d times, want %d", id, tries[id], want)
-		}
-	}
-	reasons := map[string]string{}
-	for e, err := range w.store.ReadStream(t.Context(), eventstore.StreamRead{Stream: deadletter.Stream}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		var l deadletter.Letter
-		if err := json.Unmarshal(e.Data, &l); err != nil {
-			t.Fatal(err)
-		}
-		reasons[l.CorrelationID+l.Reason] = l.Error
-		if l.Function != "fates" || l.Subject != "COUNTERS.opened" || len(l.Data) == 0 || len(l.Header) == 0 || l.Event == "" {
-			t.Errorf("letter %+v is not whole", l)
-		}
-	}
-}
-
 func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
 	w := newWorld(t)
 	w.start(step("one", countOnce))
@@ -306,72 +226,6 @@ func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
 	w.server.Restart()
 	w.appendFrom(40, 50)
 	handled(50)
-}
-
-// cutOff is a store that can't be reached while it is down.
-type cutOff struct {
-	eventstore.Store
-	down atomic.Bool
-}
-
-func (c *cutOff) Append(ctx context.Context, a eventstore.Append) (eventstore.Appended, error) {
-	if c.down.Load() {
-		return eventstore.Appended{}, eventstore.ErrUnavailable
-	}
-	return c.Store.Append(ctx, a)
-}
-
-func (c *cutOff) ReadStream(ctx context.Context, r eventstore.StreamRead) iter.Seq2[eventstore.Event, error] {
-	if c.down.Load() {
-		return func(yield func(eventstore.Event, error) bool) { yield(eventstore.Event{}, eventstore.ErrUnavailable) }
-	}
-	return c.Store.ReadStream(ctx, r)
-}
-
-// TestWhoIsCutOffTakesNothing has two replicas of which one can't reach the
-// event store, at first never, then no more: the other handles everything.
-func TestWhoIsCutOffTakesNothing(t *testing.T) {
-	w := newWorld(t)
-	store := &cutOff{Store: w.store}
-	store.down.Store(true)
-	f := step("counts", countOnce)
-	handled := func(n int) func() error {
-		return func() error {
-			if got := w.count("COUNTERS", "counted"); got != n {
-				return fmt.Errorf("%d of %d", got, n)
-			}
-			return nil
-		}
-	}
-	away, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: store, Logger: slog.New(slog.DiscardHandler), Refresh: 50 * time.Millisecond, Patience: 200 * time.Millisecond,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.stop(away)
-	near := w.start(f)
-	w.append(50)
-	w.eventually("handle all", handled(50))
-	w.eventually("say why it is not ready", func() error {
-		if err := away.Ready(); err == nil || !strings.Contains(err.Error(), "event store") {
-			return fmt.Errorf("it says %q", fmt.Sprint(err))
-		}
-		return nil
-	})
-	store.down.Store(false)
-	w.eventually("reach the store", away.Ready)
-	w.stop(near) // now the other gets it all, and is cut off
-	store.down.Store(true)
-	w.appendFrom(50, 80)
-	w.eventually("take notice", func() error {
-		if away.Ready() == nil {
-			return errors.New("it says it is ready")
-		}
-		return nil
-	})
-	w.start(f)
-	w.eventually("handle what was given back", handled(80))
 }
 
 func TestProjectionGetsEverythingInBatches(t *testing.T) {

@@ -57,7 +57,7 @@ func TestAHandlerThatNeverReturns(t *testing.T) {
 			f := function.Function{Name: "hung", Doors: []function.Door{hang(release)}}
 			log := &logged{}
 			f.Deadline = 50 * time.Millisecond
-			h, err := host.Start(f, host.Options{Conn: w.nc, Store: w.store, Logger: slog.New(slog.NewTextHandler(log, nil)), Refresh: 100 * time.Millisecond})
+			h, err := host.Start(f, host.Options{Conn: w.nc, Store: w.store, Logger: slog.New(slog.NewTextHandler(log, nil)), PullExpiry: 100 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}

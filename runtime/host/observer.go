@@ -8,7 +8,8 @@ import (
 )
 
 // Observer watches what the doors of functions take in: for metrics and traces.
-// It is told of every message, by many at once, and must not wait.
+// It is told of every message that a door takes, by many at once, and must not
+// wait.
 type Observer interface {
 	// Observe is told of a message when it came.
 	Observe(t Taken) Observation
@@ -20,15 +21,16 @@ type Observer interface {
 // Taken is a message that a door took in.
 type Taken struct {
 	// Function is the function's name, Door the subject that the door listens
-	// to, and Subject that of the message.
+	// to, and Subject that of the message. Doors of events that only arm timers
+	// listen to all of them, as ORDERS.>.
 	Function, Door, Subject string
 	Header                  nats.Header
 	Size                    int // of the body, in bytes
 	At                      time.Time
-	// Stream is where an event comes from, with its sequence, and how often it
+	// Stream is where an event comes from, with its position there, and how often it
 	// was delivered; empty of a request.
 	Stream     string
-	Sequence   uint64
+	Position   uint64
 	Deliveries uint64
 }
 

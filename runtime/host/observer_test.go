@@ -107,7 +107,7 @@ func TestObserver(t *testing.T) {
 	w.append(4)
 	w.request("counters.open", `{"id":"c9"}`)
 	w.request("counters.open", `{"id":"not an id"}`)
-	w.isBuried(2)
+	w.buried(2)
 	want := map[string]int{"handled": 3, "buried": 1, "failed": 2}
 	w.eventually("settle all", func() error {
 		if got := seen.outcomes("COUNTERS.opened"); !maps.Equal(got, want) {
@@ -148,8 +148,8 @@ func TestObserver(t *testing.T) {
 	}
 }
 
-// isBuried waits until so many are.
-func (w *world) isBuried(n int) {
+// buried waits until so many are.
+func (w *world) buried(n int) {
 	w.t.Helper()
 	w.eventually("bury", func() error {
 		if got := w.count(deadletter.Stream, deadletter.TypeBuried); got != n {

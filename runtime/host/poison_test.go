@@ -80,7 +80,7 @@ func TestCrowdedOutForGood(t *testing.T) {
 	for i, e := range storetest.Consistent(t, t.Context(), w.store, "COUNTERS") {
 		letter := deadletter.Letter{
 			Function: "picky", Reason: deadletter.ReasonCrowded, Stream: e.Stream, Subject: "COUNTERS.opened",
-			Sequence: e.Position, Event: e.ID, Data: e.Data,
+			Position: e.Position, EventID: e.ID, Data: e.Data,
 		}
 		if err := deadletter.Bury(t.Context(), w.store, letter); err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestPoisonInTheStoreIsNotHeldForEver(t *testing.T) {
 				letters = 2 * poison // it gets both events of each
 			}
 			h, err := host.Start(f, host.Options{
-				Conn: w.nc, Store: tooLong{w.store}, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond, Patience: 50 * time.Millisecond,
+				Conn: w.nc, Store: tooLong{w.store}, Logger: slog.New(slog.DiscardHandler), PullExpiry: 100 * time.Millisecond, StoreCheckInterval: 50 * time.Millisecond,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -186,7 +186,7 @@ func TestWhatIsAwayIsWaitedFor(t *testing.T) {
 	})
 	f.Attempts = 2
 	h, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond, Patience: time.Millisecond,
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), PullExpiry: 100 * time.Millisecond, StoreCheckInterval: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

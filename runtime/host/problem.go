@@ -92,7 +92,7 @@ func (c *consumer) overdue() string {
 	for d, r := range c.runs {
 		if past := c.late(r); past > 0 {
 			if n++; past > most {
-				most, of = past, d.sequence
+				most, of = past, d.position
 			}
 		}
 	}
@@ -109,7 +109,7 @@ func (c *consumer) tellOverdue() {
 	for d, r := range c.runs {
 		if past := c.late(r); past > 0 && !r.told {
 			r.told = true
-			c.log.Warn("handler does not return", "position", d.sequence, "event_id", d.event.ID, "deadline", c.h.f.Deadline, "past", past)
+			c.log.Warn("handler does not return", "position", d.position, "event_id", d.event.ID, "deadline", c.h.f.Deadline, "past", past)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
 	defer func() { endLeases(); wg.Wait() }()
 	made := durable.CachedInfo().Created
-	look := time.NewTicker(lookAgain * c.h.opts.Refresh)
+	look := time.NewTicker(lookAgain * c.h.opts.PullExpiry)
 	defer look.Stop()
 	for {
 		free, err := c.awaitRoom(look.C)
@@ -57,7 +57,7 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 		}
 		// A pull that is left alone ends by itself, so nothing that the server
 		// sends is ever missed: not at a drain either.
-		batch, err := durable.Fetch(free, jetstream.FetchMaxWait(c.h.opts.Refresh))
+		batch, err := durable.Fetch(free, jetstream.FetchMaxWait(c.h.opts.PullExpiry))
 		if err != nil {
 			return fmt.Errorf("pull: %w", err)
 		}

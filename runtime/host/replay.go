@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
+	"github.com/waybill-go/waybill/eventstore/envelope"
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -32,7 +31,11 @@ func (h *Host) replayDoor() *function.Request {
 // deadline, under its own cause, so what it had appended before is not appended
 // again. What is not the event's fault is an error: then it was not tried.
 func (c *consumer) replay(r deadletter.Replay) (deadletter.Outcome, error) {
-	err := c.door.replay(&delivery{event: r.Event, sequence: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
+	door := c.door.doorOf(envelope.Subject(r.Event.Stream, r.Event.Type))
+	if door == "" {
+		return deadletter.Outcome{}, function.Conflict("event.type", "is %.40q; %s has no door for it", r.Event.Type, c.h.f.Name)
+	}
+	err := c.door.replay(&delivery{event: r.Event, door: door, position: r.Event.Position, began: time.Now(), edited: r.Edited, observed: nobody{}})
 	switch function.FateOf(err, c.h.work.Err() != nil) {
 	case function.Handled:
 		c.log.Info("event replayed", "position", r.Event.Position, "event_id", r.Event.ID)
@@ -60,9 +63,8 @@ func Replayer(nc *nats.Conn) deadletter.Replayer {
 		if err != nil {
 			return outcome, fmt.Errorf("replay at %s: %w", name, err)
 		}
-		if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
-			n, _ := strconv.Atoi(code) // 0 is a code that nobody knows
-			return outcome, &function.Refusal{Code: function.Code(n), Reason: name + ": " + m.Header.Get(micro.ErrorHeader)}
+		if no := Refused(m); no != nil {
+			return outcome, &function.Refusal{Code: no.Code, Reason: name + ": " + no.Error()}
 		}
 		if err := json.Unmarshal(m.Data, &outcome); err != nil {
 			return outcome, fmt.Errorf("replay at %s: read answer: %w", name, err)

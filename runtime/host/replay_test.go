@@ -59,16 +59,6 @@ func (w *world) letters(filter string, want int) []deadletter.Summary {
 	return l.Letters
 }
 
-func (w *world) buried(n int) {
-	w.t.Helper()
-	w.eventually("bury", func() error {
-		if got := w.count(deadletter.Stream, deadletter.TypeBuried); got != n {
-			return fmt.Errorf("%d buried, want %d", got, n)
-		}
-		return nil
-	})
-}
-
 // TestReplay has one letter fail again, be edited, and be handled, by its
 // function alone and once, whoever asks how often.
 func TestReplay(t *testing.T) {
@@ -106,8 +96,8 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 
-	var replayed deadletter.Replayed
-	if code := w.ask("replay", `{"id":"`+first.ID+`","by":"ann"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusFailed {
+	var replayed deadletter.Summary
+	if code := w.ask("replay", `{"id":"`+first.ID+`","by":"ann"}`, &replayed); code != "" || replayed.Status != deadletter.StatusFailed {
 		t.Fatalf("%s %+v", code, replayed)
 	}
 	var s deadletter.State
@@ -145,11 +135,10 @@ func TestReplay(t *testing.T) {
 	w.causedBy(first)
 
 	works.Store(1)
-	if code := w.ask("replay", `{"function":"picky","limit":1}`, &replayed); code != "" || len(replayed.Letters) != 1 || replayed.Cursor == "" {
-		t.Fatalf("%s %+v", code, replayed)
-	}
-	if code := w.ask("replay", `{"function":"picky","cursor":"`+replayed.Cursor+`"}`, &replayed); code != "" || len(replayed.Letters) != 1 || replayed.Cursor != "" {
-		t.Fatalf("%s %+v", code, replayed)
+	for _, l := range w.letters(`{"function":"picky"}`, 2) {
+		if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.ID != l.ID || replayed.Status != deadletter.StatusReplayed {
+			t.Fatalf("%s %+v", code, replayed)
+		}
 	}
 	w.letters(``, 0)
 	w.letters(`{"status":"replayed","function":"picky"}`, 3)
@@ -165,7 +154,7 @@ func TestReplay(t *testing.T) {
 func (w *world) causedBy(l deadletter.Summary) {
 	w.t.Helper()
 	events, err := eventstore.Collect(w.store.ReadAggregate(w.t.Context(), eventstore.AggregateRead{Stream: "COUNTERS", Aggregate: "c0"}))
-	if err != nil || len(events) != 2 || events[1].CausationID != l.Event || events[1].CausationID != events[0].ID || string(events[0].Data) != `{"ID":"c0"}` {
+	if err != nil || len(events) != 2 || events[1].CausationID != l.EventID || events[1].CausationID != events[0].ID || string(events[0].Data) != `{"ID":"c0"}` {
 		w.t.Errorf("%+v, %v", events, err)
 	}
 }
@@ -188,8 +177,8 @@ func TestReplayOfAProjection(t *testing.T) {
 	w.buried(2)
 	works.Store(true)
 	letters := w.letters(`{"limit":2}`, 2)
-	var replayed deadletter.Replayed
-	if code := w.ask("replay", `{"id":"`+letters[0].ID+`"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusReplayed {
+	var replayed deadletter.Summary
+	if code := w.ask("replay", `{"id":"`+letters[0].ID+`"}`, &replayed); code != "" || replayed.Status != deadletter.StatusReplayed {
 		t.Fatalf("%s %+v", code, replayed)
 	}
 	w.stop(view)
@@ -197,7 +186,7 @@ func TestReplayOfAProjection(t *testing.T) {
 	if code := w.ask("replay", `{"id":"`+letters[1].ID+`"}`, &no); code != "503" || no.Error != "no replica of view runs; start one, and replay again" {
 		t.Errorf("%s %+v", code, no)
 	}
-	if err := deadletter.Bury(t.Context(), w.store, deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Sequence: 99, Data: []byte(`{}`)}); err != nil {
+	if err := deadletter.Bury(t.Context(), w.store, deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Position: 99, Data: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	id := deadletter.ID("view", "COUNTERS", 99)
@@ -205,7 +194,6 @@ func TestReplayOfAProjection(t *testing.T) {
 		{"replay", `{"id":"` + id + `"}`, "409", "id"}, // it has no envelope
 		{"replay", `{}`, "400", "id"},
 		{"replay", `{"id":"` + id + `","function":"view"}`, "400", "function"},
-		{"replay", `{"function":"view","limit":101}`, "400", "limit"},
 		{"list", `{"status":"lost"}`, "400", "status"},
 		{"list", `{"reason":"lost"}`, "400", "reason"},
 		{"list", `{"since":"yesterday"}`, "400", "since"},
@@ -266,8 +254,8 @@ func TestReplayThatEndsUnknown(t *testing.T) {
 	}
 	w.letters(`{"status":"buried"}`, 1) // what was not tried is not recorded
 	hangs.Store(true)
-	var replayed deadletter.Replayed
-	if code := w.ask("replay", `{"id":"`+id+`"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusFailed || !strings.Contains(replayed.Letters[0].Error, "no answer from slow") {
+	var replayed deadletter.Summary
+	if code := w.ask("replay", `{"id":"`+id+`"}`, &replayed); code != "" || replayed.Status != deadletter.StatusFailed || !strings.Contains(replayed.Error, "no answer from slow") {
 		t.Errorf("%s %+v", code, replayed)
 	}
 }
@@ -299,9 +287,9 @@ func TestDeadLettersSurvive(t *testing.T) {
 	})
 	w.office(0)
 	letters := w.letters(`{"reason":"attempts"}`, 5)
-	var replayed deadletter.Replayed
+	var replayed deadletter.Summary
 	for _, l := range letters {
-		if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusReplayed {
+		if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Status != deadletter.StatusReplayed {
 			t.Errorf("%s %+v", code, replayed)
 		}
 	}
@@ -337,4 +325,26 @@ func TestAnEditIsRepeated(t *testing.T) {
 	if n := w.count(deadletter.Stream, deadletter.TypeEdited); n != 1 {
 		t.Errorf("edited %d times", n)
 	}
+}
+
+// TestReplayWithoutADoor refuses a letter of a type that the function's release
+// has no door for: nothing would be done, and the letter be resolved.
+func TestReplayWithoutADoor(t *testing.T) {
+	w := newWorld(t)
+	w.office(0)
+	w.start(step("picky", countOnce))
+	w.other("c0")
+	e := storetest.Consistent(t, t.Context(), w.store, "COUNTERS")[0]
+	letter := deadletter.Letter{Function: "picky", Stream: e.Stream, Subject: "COUNTERS.other", Position: e.Position, EventID: e.ID, Data: e.Data}
+	if err := deadletter.Bury(t.Context(), w.store, letter); err != nil {
+		t.Fatal(err)
+	}
+	var no struct{ Error string }
+	w.eventually("be refused", func() error {
+		if code := w.ask("replay", `{"id":"`+letter.ID()+`"}`, &no); code != "409" || !strings.Contains(no.Error, "has no door") {
+			return fmt.Errorf("%s %+v", code, no)
+		}
+		return nil
+	})
+	w.letters(`{"status":"buried"}`, 1)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"github.com/waybill-go/waybill/runtime/discovery"
@@ -52,13 +51,6 @@ type asked struct {
 	msg      *nats.Msg
 	began    time.Time
 	observed Observation
-}
-
-// refusal is the body of an error's reply.
-type refusal struct {
-	Code  function.Code `json:"code"`
-	Error string        `json:"error"`
-	Field string        `json:"field,omitzero"`
 }
 
 func (h *Host) openRequest(d *function.Request, stats *discovery.Endpoint) (*requestDoor, error) {
@@ -192,17 +184,8 @@ type denial struct {
 
 func newDenial(no *function.Refusal) *denial {
 	code := strconv.Itoa(int(no.Code))
-	d := &denial{err: no, code: code, failure: code + ":" + no.Error(), header: nats.Header{
-		micro.ErrorCodeHeader: {code},
-		micro.ErrorHeader:     {headerText(no.Error())},
-	}}
-	if no.Code == function.CodeOverloaded || no.Code == function.CodeUnavailable {
-		d.header.Set("Retry-After", "1")
-	}
-	var err error
-	if d.body, err = json.Marshal(refusal{Code: no.Code, Error: no.Error(), Field: no.Field}); err != nil {
-		d.body = []byte(`{"code":500,"error":"internal error"}`)
-	}
+	d := &denial{err: no, code: code, failure: code + ":" + no.Error()}
+	d.header, d.body = refuse(no)
 	return d
 }
 

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
@@ -45,7 +43,7 @@ const traceHeader = "traceparent"
 const codeGone function.Code = 499
 
 func (p *port) Operation(name, subject string) function.Operation {
-	stats := p.h.service.Endpoint(name, subject, map[string]string{"door": p.protocol})
+	stats := p.h.service.Endpoint(name, subject, ofKind(p.protocol))
 	return func(ctx context.Context, handle func(context.Context) error) *function.Refusal {
 		cause := function.CauseOf(ctx)
 		began := time.Now()
@@ -133,21 +131,14 @@ var codes = map[function.Code]bool{
 
 // answered is what an endpoint's message says: the reply, or its refusal.
 func answered(subject string, m *nats.Msg) ([]byte, error) {
-	text := m.Header.Get(micro.ErrorCodeHeader)
-	if text == "" {
+	no := Refused(m)
+	switch {
+	case no == nil:
 		return m.Data, nil
+	case !codes[no.Code]:
+		return nil, fmt.Errorf("ask %s: refused with the code %.20q: %.500s", subject, m.Header.Get(micro.ErrorCodeHeader), no.Error())
 	}
-	code, err := strconv.Atoi(text)
-	if err != nil || !codes[function.Code(code)] {
-		return nil, fmt.Errorf("ask %s: refused with the code %.20q: %.500s", subject, text, m.Header.Get(micro.ErrorHeader))
-	}
-	var body refusal
-	if json.Unmarshal(m.Data, &body) != nil || body.Error == "" { // not one of ours: the headers say it too
-		body = refusal{Error: m.Header.Get(micro.ErrorHeader)}
-	}
-	return nil, &function.Refusal{
-		Code: function.Code(code), Field: body.Field, Reason: strings.TrimPrefix(body.Error, body.Field+": "),
-	}
+	return nil, no
 }
 
 func (p *port) Follow(stream string, changed func(aggregate string)) (stop func(), err error) {

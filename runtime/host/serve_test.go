@@ -138,7 +138,7 @@ func TestAServersCalls(t *testing.T) {
 		t.Fatal(found, err)
 	}
 	e, s := found[0].Endpoints[0], found[0].Stats[0]
-	if e.Name != "do" || e.Subject != "DO /it" || e.Metadata["door"] != "test" || s.NumRequests != 5 || s.NumErrors != 4 || s.LastError != "499:the caller went away" {
+	if e.Name != "do" || e.Subject != "DO /it" || e.Metadata[discovery.MetadataKind] != "test" || s.NumRequests != 5 || s.NumErrors != 4 || s.LastError != "499:the caller went away" {
 		t.Errorf("it tells %+v, %+v", e, s)
 	}
 	if f.problem = errors.New("no door"); !errors.Is(h.Ready(), f.problem) {

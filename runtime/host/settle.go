@@ -41,12 +41,12 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			c.settle(d, err)
 			return
 		}
-		c.log.WarnContext(c.context(d), "event waits in hand", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "event waits in hand", "position", d.position, "error", err)
 		if !held {
 			held, asked = true, time.Now()
 			defer c.waiting(err)()
 		}
-		if time.Since(asked) > c.h.opts.Patience {
+		if time.Since(asked) > c.h.opts.StoreCheckInterval {
 			if asked = time.Now(); c.reachStore() != nil {
 				c.cutOff(errCut)
 				c.giveBack(d)
@@ -96,17 +96,17 @@ func (c *consumer) handleAlone(d *delivery, handle func() error) error {
 		return errStopping
 	}
 	if !alone {
-		c.log.WarnContext(c.context(d), "suspect is not handled alone: a handler does not return", "position", d.sequence)
+		c.log.WarnContext(c.context(d), "suspect is not handled alone: a handler does not return", "position", d.position)
 		return handle()
 	}
-	n, err := c.begun.add(c.h.work, d.sequence)
+	n, err := c.begun.add(c.h.work, d.position)
 	if err != nil {
-		c.log.WarnContext(c.context(d), "suspect is noted by this process alone", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "suspect is noted by this process alone", "position", d.position, "error", err)
 	}
 	if n > c.h.f.Attempts {
 		return fmt.Errorf("%w: it was begun %d times and never ended", errCrashLoop, n-1)
 	}
-	defer c.begun.forget(context.WithoutCancel(c.h.work), d.sequence)
+	defer c.begun.forget(context.WithoutCancel(c.h.work), d.position)
 	return handle()
 }
 
@@ -135,11 +135,7 @@ func (c *consumer) settleAs(d *delivery, fate function.Fate, err error) {
 		failure = headerText(err.Error())
 	}
 	took := time.Since(d.began)
-	stats, own := c.stats[d.event.Type]
-	if !own {
-		stats = c.stats[""]
-	}
-	stats.Done(took, failure)
+	c.stats[d.door].Done(took, failure)
 	d.observed.Settle(fate.String(), took, err)
 	switch fate {
 	case function.Handled:
@@ -166,9 +162,9 @@ func (c *consumer) settleAs(d *delivery, fate function.Fate, err error) {
 // before, when so many are in backoff that they would hold up the others: then
 // the office replays it.
 func (c *consumer) failed(d *delivery, cause error) {
-	n, err := c.failures.add(c.h.work, d.sequence)
+	n, err := c.failures.add(c.h.work, d.position)
 	if err != nil {
-		c.log.WarnContext(c.context(d), "failure is counted by this process alone", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "failure is counted by this process alone", "position", d.position, "error", err)
 	}
 	if n >= c.h.f.Attempts {
 		c.bury(d, deadletter.ReasonAttempts, cause, n)
@@ -178,8 +174,8 @@ func (c *consumer) failed(d *delivery, cause error) {
 		c.bury(d, deadletter.ReasonCrowded, cause, n)
 		return
 	}
-	wait := c.h.f.Wait(n)
-	c.log.WarnContext(c.context(d), "event failed; comes again", "position", d.sequence, "event_id", d.event.ID,
+	wait := c.h.f.BackoffAfter(n)
+	c.log.WarnContext(c.context(d), "event failed; comes again", "position", d.position, "event_id", d.event.ID,
 		"attempt", n, "wait", wait, "error", cause)
 	c.nak(d, wait)
 }
@@ -189,9 +185,9 @@ func (c *consumer) failed(d *delivery, cause error) {
 func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 	letter := deadletter.Letter{
 		Function: c.h.f.Name, Reason: reason, Error: cause.Error(), Attempts: attempts, Deliveries: d.deliveries,
-		Stream: c.stream, Subject: d.msg.Subject(), Sequence: d.sequence,
+		Stream: c.stream, Subject: d.msg.Subject(), Position: d.position,
 		Header: d.msg.Headers(), Data: d.msg.Data(),
-		Event: d.event.ID, CorrelationID: d.event.CorrelationID,
+		EventID: d.event.ID, CorrelationID: d.event.CorrelationID,
 	}
 	wait := newBackoff()
 	for {
@@ -199,17 +195,17 @@ func (c *consumer) bury(d *delivery, reason string, cause error, attempts int) {
 		err := deadletter.Bury(ctx, c.h.opts.Store, letter)
 		cancel()
 		if err == nil {
-			c.log.ErrorContext(c.context(d), "event buried", "position", d.sequence, "event_id", d.event.ID, "reason", reason, "error", cause,
+			c.log.ErrorContext(c.context(d), "event buried", "position", d.position, "event_id", d.event.ID, "reason", reason, "error", cause,
 				"dead_letter", letter.ID())
 			d.observed.Buried(letter.ID(), reason)
-			c.failures.forget(c.h.work, d.sequence)
+			c.failures.forget(c.h.work, d.position)
 			if reason == deadletter.ReasonCrashLoop {
-				c.begun.forget(c.h.work, d.sequence)
+				c.begun.forget(c.h.work, d.position)
 			}
 			c.ack(d)
 			return
 		}
-		c.log.WarnContext(c.context(d), "dead letter waits in hand", "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), "dead letter waits in hand", "position", d.position, "error", err)
 		if !c.pause(wait.NextBackOff()) {
 			c.giveBack(d)
 			return
@@ -233,7 +229,7 @@ func (c *consumer) nak(d *delivery, wait time.Duration) {
 // finds what it decided in the store.
 func (c *consumer) done(d *delivery, what string, err error) {
 	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-		c.log.WarnContext(c.context(d), fmt.Sprintf("could not %s", what), "position", d.sequence, "error", err)
+		c.log.WarnContext(c.context(d), fmt.Sprintf("could not %s", what), "position", d.position, "error", err)
 	}
 	c.letGo(d)
 }

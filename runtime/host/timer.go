@@ -113,7 +113,7 @@ func (t *timers) begin(fired *consumer, jobs *keyed) {
 		}
 	}
 	fired.loops.Go(t.run)
-	fired.begin(&eventDoor{c: fired, jobs: jobs, one: t.fire, ignores: func(*delivery) bool { return false }})
+	fired.begin(&eventDoor{c: fired, jobs: jobs, one: t.fire, of: func(string) string { return fired.subject }})
 }
 
 // follow arms the timer of an event's aggregate, before the event is
@@ -239,7 +239,7 @@ func (t *timers) armAll(ctx context.Context) (armed int, err error) {
 		sent    []jetstream.PubAckFuture
 		skipped skippedError
 	)
-	for id, err := range t.door.Open(ctx) {
+	for id, err := range t.door.Waiting(ctx) {
 		if err != nil {
 			return armed, fmt.Errorf("list what waits: %w", err)
 		}

@@ -28,7 +28,7 @@ type waits struct {
 }
 
 func (d waits) Due(c counter) time.Time                              { return d.until(c) }
-func (d waits) Open(ctx context.Context) iter.Seq2[string, error]    { return d.open(ctx) }
+func (d waits) Waiting(ctx context.Context) iter.Seq2[string, error] { return d.open(ctx) }
 func (d waits) Fire(ctx context.Context, c counter) ([]event, error) { return d.fire(ctx, c) }
 
 // waitUntil has counters wait until a time; what is open is what the store has.
@@ -288,8 +288,8 @@ func TestDeadLetterOfATimer(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	works.Store(1)
-	var replayed deadletter.Replayed
-	if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Letters[0].Status != deadletter.StatusReplayed {
+	var replayed deadletter.Summary
+	if code := w.ask("replay", `{"id":"`+l.ID+`"}`, &replayed); code != "" || replayed.Status != deadletter.StatusReplayed {
 		t.Fatalf("%s %+v", code, replayed)
 	}
 	if n := w.count("COUNTERS", "counted"); n != 1 {

@@ -179,7 +179,7 @@ func TestTimersOfAStoppedReplica(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	h, err := host.Start(timed("late", stuck), host.Options{
-		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Refresh: 100 * time.Millisecond,
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), PullExpiry: 100 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func (w *world) start(f function.Function) *host.Host {
 		f.Backoff = 10 * time.Millisecond
 	}
 	h, err := host.Start(f, host.Options{
-		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", Refresh: 100 * time.Millisecond,
+		Conn: w.nc, Store: w.store, Logger: slog.New(slog.DiscardHandler), Release: "1.2.3", PullExpiry: 100 * time.Millisecond,
 		Observer: w.observer,
 	})
 	if err != nil {
@@ -170,7 +170,12 @@ func (w *world) eventually(what string, ok func() error) {
 // append adds the first event of n counters.
 func (w *world) append(n int) {
 	w.t.Helper()
-	for i := range n {
+	w.appendFrom(0, n)
+}
+
+func (w *world) appendFrom(from, to int) {
+	w.t.Helper()
+	for i := from; i < to; i++ {
 		id := fmt.Sprintf("c%d", i)
 		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
 		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
@@ -210,17 +215,6 @@ func countOnce(_ context.Context, c counter, _ opened) ([]event, error) {
 		return nil, nil
 	}
 	return []event{counted{1}}, nil
-}
-
-func (w *world) appendFrom(from, to int) {
-	for i := from; i < to; i++ {
-		id := fmt.Sprintf("c%d", i)
-		e := storetest.Event("opened", fmt.Sprintf(`{"ID":%q}`, id))
-		_, err := w.store.Append(w.t.Context(), eventstore.Append{Stream: "COUNTERS", Aggregate: id, Expected: eventstore.New, Events: []eventstore.Event{e}})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
 }
 
 func containsText(data []byte, want string) bool { return strings.Contains(string(data), want) }

@@ -20,8 +20,8 @@ import (
 type Policy struct {
 	// Min and Max bound the replicas; 0 <= Min <= Max, and 1 <= Max.
 	Min, Max int
-	// Lag is how many events may wait for each replica; at least 1.
-	Lag int
+	// TargetLag is how many events may wait for each replica; at least 1.
+	TargetLag int
 	// CoolDown is how long fewer must have been enough before there are fewer.
 	CoolDown time.Duration
 }
@@ -29,16 +29,16 @@ type Policy struct {
 // Observation is what was seen of a function at a moment.
 type Observation struct {
 	At time.Time
-	// Waiting are events that nobody has, InHand those that were delivered and
+	// Lag is how many events wait, InHand how many were delivered and
 	// are not yet done.
-	Waiting, InHand int
+	Lag, InHand int
 	// Done counts the events that are done; only its growth matters.
 	Done uint64
 	// Running is how many replicas there are.
 	Running int
 }
 
-func (o Observation) load() int { return o.Waiting + o.InHand }
+func (o Observation) load() int { return o.Lag + o.InHand }
 
 // arrivals are the events that came in a second, from o until now.
 func (o Observation) arrivals(now Observation) float64 {
@@ -92,14 +92,14 @@ func (p Policy) Next(s State, o Observation) (next State, reason string) {
 	}
 	s.Rate, s.arriving = p.learn(s, o), s.lately(o)
 	s.last = o
-	need, keep := p.replicas(float64(o.load())/float64(p.Lag)), p.replicas(float64(o.load())/(spare*float64(p.Lag)))
+	need, keep := p.replicas(float64(o.load())/float64(p.TargetLag)), p.replicas(float64(o.load())/(spare*float64(p.TargetLag)))
 	switch {
 	case need > s.Wanted:
 		s.Wanted, s.calm = need, calm{}
 		if o.load() == 0 {
 			return s, "it is the least"
 		}
-		return s, fmt.Sprintf("%d events wait, %d are in hand", o.Waiting, o.InHand)
+		return s, fmt.Sprintf("%d events wait, %d are in hand", o.Lag, o.InHand)
 	case keep >= s.Wanted:
 		s.calm = calm{}
 		return s, ""
@@ -144,9 +144,9 @@ func (s State) lately(o Observation) float64 {
 // learn is how many events a replica does in a second, as far as it shows: when
 // all of them work, and there was more than enough to do.
 func (p Policy) learn(s State, o Observation) float64 {
-	enough := max(1, p.Lag/2)
+	enough := max(1, p.TargetLag/2)
 	seconds := o.At.Sub(s.last.At).Seconds()
-	if s.last.Waiting < enough || o.Waiting < enough || o.Running == 0 || o.At.Sub(s.crewed) < starting || seconds <= 0 || o.Done < s.last.Done {
+	if s.last.Lag < enough || o.Lag < enough || o.Running == 0 || o.At.Sub(s.crewed) < starting || seconds <= 0 || o.Done < s.last.Done {
 		return s.Rate
 	}
 	seen := float64(o.Done-s.last.Done) / seconds / float64(o.Running)

@@ -11,8 +11,8 @@ import (
 var began = time.Unix(1_700_000_000, 0).UTC()
 
 func TestNext(t *testing.T) {
-	policy := scaling.Policy{Min: 0, Max: 4, Lag: 1000, CoolDown: 10 * time.Second}
-	door := scaling.Policy{Min: 1, Max: 1, Lag: 1000, CoolDown: 10 * time.Second}
+	policy := scaling.Policy{Min: 0, Max: 4, TargetLag: 1000, CoolDown: 10 * time.Second}
+	door := scaling.Policy{Min: 1, Max: 1, TargetLag: 1000, CoolDown: 10 * time.Second}
 	type seen struct {
 		at              int // seconds
 		waiting, inHand int
@@ -43,7 +43,7 @@ func TestNext(t *testing.T) {
 				before := s.Wanted
 				var reason string
 				s, reason = c.policy.Next(s, scaling.Observation{
-					At: began.Add(time.Duration(e.at) * time.Second), Waiting: e.waiting, InHand: e.inHand, Done: e.done, Running: before,
+					At: began.Add(time.Duration(e.at) * time.Second), Lag: e.waiting, InHand: e.inHand, Done: e.done, Running: before,
 				})
 				if s.Wanted != e.want || (reason != "") != (before != e.want) {
 					t.Errorf("at %d s with %d and %d: %d, want %d; because %q", e.at, e.waiting, e.inHand, s.Wanted, e.want, reason)
@@ -87,7 +87,7 @@ func (m *simulation) run(t *testing.T, length time.Duration) *simulation {
 		did := min(m.waiting, m.rate*float64(working)*tick.Seconds()*m.uneven())
 		m.waiting, m.done = m.waiting-did, m.done+did
 		before := s.Wanted
-		s, _ = m.policy.Next(s, scaling.Observation{At: began.Add(at), Waiting: int(m.waiting + 0.999), Done: uint64(m.done), Running: len(m.started)})
+		s, _ = m.policy.Next(s, scaling.Observation{At: began.Add(at), Lag: int(m.waiting + 0.999), Done: uint64(m.done), Running: len(m.started)})
 		if s.Wanted < m.policy.Min || s.Wanted > m.policy.Max {
 			t.Fatalf("after %v: %d replicas", at, s.Wanted)
 		}
@@ -132,7 +132,7 @@ func (m *simulation) since(at time.Duration) (n int) {
 
 func simulate(arrivals func(time.Duration) float64) *simulation {
 	return &simulation{
-		policy:   scaling.Policy{Min: 0, Max: 4, Lag: 1000, CoolDown: 30 * time.Second},
+		policy:   scaling.Policy{Min: 0, Max: 4, TargetLag: 1000, CoolDown: 30 * time.Second},
 		arrivals: arrivals, rate: 1000, starting: 600 * time.Millisecond,
 	}
 }

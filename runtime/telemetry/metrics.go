@@ -150,8 +150,8 @@ func (t *Telemetry) Doors(f function.Function) {
 			t.metrics.door(doorKey{function: f.Name, door: request.Subject()})
 		}
 	}
-	for _, d := range host.DurablesOf(f) {
-		t.metrics.door(doorKey{function: f.Name, door: d.Config.FilterSubject, event: true})
+	for _, door := range host.EventDoors(f) {
+		t.metrics.door(doorKey{function: f.Name, door: door, event: true})
 	}
 }
 

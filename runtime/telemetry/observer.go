@@ -93,7 +93,7 @@ func describeMessage(span trace.Span, t host.Taken) {
 		span.SetAttributes(
 			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess, semconv.MessagingConsumerGroupName(t.Function),
 			keyStream.String(t.Stream), keyAggregate.String(clip(envelope.Aggregate(t.Header))),
-			keyPosition.Int64(int64(t.Sequence)), keyDeliveries.Int64(int64(t.Deliveries))) //nolint:gosec // far from the end of both
+			keyPosition.Int64(int64(t.Position)), keyDeliveries.Int64(int64(t.Deliveries))) //nolint:gosec // far from the end of both
 	}
 }
 

@@ -29,7 +29,7 @@ var (
 	relayLag      = describe("waybill_relay_lag_events", "Events that are stored, and not in JetStream yet.", "stream")
 	relayStopped  = describe("waybill_relay_stopped", "1 while something keeps the relay from relaying; waybill ls says what.", "stream")
 
-	lettersOpen = describe("waybill_dead_letters_open", "Dead letters that are neither handled nor dropped.", "function")
+	lettersUnresolved = describe("waybill_dead_letters_unresolved", "Dead letters that are neither handled nor dropped.", "function")
 
 	commits         = describe("waybill_commits_total", "Transactions that the event store committed or tried to.")
 	committed       = describe("waybill_commit_appends_total", "Appends in these; divided by them, the size of a batch.")
@@ -100,11 +100,11 @@ func (t *Telemetry) Relay(state func() (leads bool, streams []RelayedStream)) {
 	})
 }
 
-// DeadLetters has the open dead letters told, by function.
-func (t *Telemetry) DeadLetters(open func() map[string]int) {
+// DeadLetters has the unresolved dead letters told, by function.
+func (t *Telemetry) DeadLetters(unresolved func() map[string]int) {
 	t.add(func(tell teller) {
-		for function, n := range open() {
-			tell(lettersOpen, gauge, float64(n), function)
+		for function, n := range unresolved() {
+			tell(lettersUnresolved, gauge, float64(n), function)
 		}
 	})
 }

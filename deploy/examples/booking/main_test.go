@@ -62,11 +62,11 @@ func TestProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := nc.Request("bookings.request", []byte(`{"booking_id":"b1","seats":2}`), patience)
+	m, err := nc.Request("bookings.request", []byte(`{"booking_id":"b1","seats":2}`), timeout)
 	if err != nil || string(m.Data) != `{"booking_id":"b1","seats":2,"confirmed":false}` {
 		t.Fatalf("%v, %v", m, err)
 	}
-	if _, err := confirmed.NextMsg(patience); err != nil {
+	if _, err := confirmed.NextMsg(timeout); err != nil {
 		t.Fatal(err)
 	}
 	ls := start(t, "ls", url)
@@ -88,7 +88,7 @@ func TestProgram(t *testing.T) {
 }
 
 const (
-	patience = 30 * time.Second
+	timeout = 30 * time.Second
 	// commandLine has the test binary be the program, with these arguments.
 	commandLine = "BOOKING_TEST_ARGS"
 )
@@ -151,7 +151,7 @@ func (p *process) String() string {
 // await waits until the program has printed something.
 func (p *process) await(text string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(p.String(), text); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !strings.Contains(p.String(), text); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-p.exited:
 			p.t.Fatalf("it ended:\n%s", p)
@@ -169,7 +169,7 @@ func (p *process) end() int {
 	select {
 	case <-p.exited:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.t.Fatalf("it still runs:\n%s", p)
 		return -1
 	}

@@ -6,24 +6,19 @@ package hosttest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/relay"
-	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
@@ -31,11 +26,11 @@ import (
 
 // Bounds of what a test waits for, so that one that hangs says where.
 const (
-	patience = 30 * time.Second
-	look     = 2 * time.Millisecond
-	// refresh is short, since a stop waits for it.
-	refresh = 100 * time.Millisecond
-	floors  = 50 * time.Millisecond
+	timeout = 30 * time.Second
+	look    = 2 * time.Millisecond
+	// pullExpiry is short, since a stop waits for it.
+	pullExpiry = 100 * time.Millisecond
+	floors     = 50 * time.Millisecond
 )
 
 // System is functions that run.
@@ -62,7 +57,7 @@ func Start(t testing.TB, functions ...function.Function) *System {
 	cache := function.NewCache()
 	hosts := make([]*host.Host, len(functions))
 	for i, f := range functions {
-		h, err := host.Start(f, host.Options{Conn: s.Conn, Store: s.Store, Cache: cache, Logger: log, Refresh: refresh})
+		h, err := host.Start(f, host.Options{Conn: s.Conn, Store: s.Store, Cache: cache, Logger: log, PullExpiry: pullExpiry})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,16 +78,9 @@ func Start(t testing.TB, functions ...function.Function) *System {
 // relay carries what is appended to JetStream until the test ends.
 func (s *System) relay(functions []function.Function, log *slog.Logger) {
 	s.t.Helper()
-	timers, durables := host.Timers(1, functions...)
-	var others []relay.Other
-	if len(durables) > 0 {
-		others = append(others, relay.Other{Config: timers, Durables: durables})
-	}
-	r, err := relay.New(s.Store, s.Conn, relay.Options{
-		Others:  others,
-		Streams: append(streams(functions), deadletter.Stream), Buckets: []jetstream.KeyValueConfig{host.FailuresBucket(1)},
-		Floors: floors, Alone: true, Logger: log,
-	})
+	o := host.RelayOptions(1, functions...)
+	o.Floors, o.Alone, o.Logger = floors, true, log
+	r, err := relay.New(s.Store, s.Conn, o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -106,18 +94,8 @@ func (s *System) relay(functions []function.Function, log *slog.Logger) {
 	s.t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-// streams are those that must be there before their first event.
-func streams(functions []function.Function) (all []string) {
-	for _, f := range functions {
-		if d, ok := host.DurableOf(f); ok && !slices.Contains(all, d.Stream) {
-			all = append(all, d.Stream)
-		}
-	}
-	return all
-}
-
 func (s *System) stop(h *host.Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := h.Stop(ctx); err != nil {
 		s.t.Errorf("%v", err)
@@ -129,21 +107,14 @@ func (s *System) stop(h *host.Host) {
 // JSON. No answer at all ends the test.
 func (s *System) Request(subject string, body any) (reply []byte, refused *function.Refusal) {
 	s.t.Helper()
-	m, err := s.Conn.Request(subject, s.encode(body), patience)
+	m, err := s.Conn.Request(subject, s.encode(body), timeout)
 	if err != nil {
 		s.t.Fatalf("ask %s: %v", subject, err)
 	}
-	if m.Header.Get(micro.ErrorCodeHeader) == "" {
-		return m.Data, nil
+	if no := host.Refused(m); no != nil {
+		return nil, no
 	}
-	var no struct {
-		Code         function.Code
-		Error, Field string
-	}
-	if err := json.Unmarshal(m.Data, &no); err != nil {
-		s.t.Fatalf("ask %s: refused with %q: %v", subject, m.Data, err)
-	}
-	return nil, &function.Refusal{Code: no.Code, Field: no.Field, Reason: strings.TrimPrefix(no.Error, no.Field+": ")}
+	return m.Data, nil
 }
 
 func (s *System) encode(v any) []byte {
@@ -214,13 +185,13 @@ func (s *System) Await(stream, aggregate string, types ...string) (events []func
 // minute, the test ends with what should be, and the last error.
 func (s *System) Eventually(what string, ok func() error) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(look) {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(look) {
 		err := ok()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: not after %v: %v", what, patience, err)
+			s.t.Fatalf("%s: not after %v: %v", what, timeout, err)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (dusk) Due(l lamp) time.Time {
 	}
 	return time.Unix(0, 0)
 }
-func (dusk) Open(context.Context) iter.Seq2[string, error] {
+func (dusk) Waiting(context.Context) iter.Seq2[string, error] {
 	return func(func(string, error) bool) {}
 }
 func (dusk) Fire(context.Context, lamp) ([]event, error) { return []event{lit{}}, nil }

@@ -34,9 +34,9 @@ type crew struct {
 // askTimeout is how long JetStream may take to tell what waits.
 const askTimeout = 2 * time.Second
 
-// patience is how long what waits may be unknown before the log says so: at a
+// quietFor is how long what waits may be unknown before the log says so: at a
 // start the streams are made at the same time.
-const patience = 2 * time.Second
+const quietFor = 2 * time.Second
 
 // run observes and follows the policy, until ctx ends. What is unknown changes
 // nothing.
@@ -58,7 +58,7 @@ func (c *crew) run(ctx context.Context) {
 				c.log.Info("scaling", "from", was, "to", state.Wanted, "reason", reason)
 				c.scale(state.Wanted)
 			}
-		case time.Since(seen) > patience:
+		case time.Since(seen) > quietFor:
 			c.log.Warn("can't see what waits", "replicas", state.Wanted, "error", err)
 		}
 		select {
@@ -90,8 +90,8 @@ func (c *crew) observe(ctx context.Context) (scaling.Observation, error) {
 		c.consumer = nil
 		return o, fmt.Errorf("look at durable %s of %s: %w", c.name, c.durable.Stream, err)
 	}
-	o.At, o.Waiting, o.InHand = time.Now(), int(info.NumPending), info.NumAckPending //nolint:gosec // counts of messages
-	o.Done = max(info.Delivered.Consumer, uint64(o.InHand)) - uint64(o.InHand)       //nolint:gosec // no less than 0
+	o.At, o.Lag, o.InHand = time.Now(), int(info.NumPending), info.NumAckPending //nolint:gosec // counts of messages
+	o.Done = max(info.Delivered.Consumer, uint64(o.InHand)) - uint64(o.InHand)   //nolint:gosec // no less than 0
 	return o, nil
 }
 

@@ -112,8 +112,8 @@ func (r *replica) drain(cmd *exec.Cmd, ended <-chan error) error {
 	case err := <-ended:
 		return err
 	case <-r.c.s.kill:
-	case <-time.After(r.c.s.opts.Patience):
-		r.c.log.Warn("process did not end, and is killed", "pid", cmd.Process.Pid, "patience", r.c.s.opts.Patience)
+	case <-time.After(r.c.s.opts.StopTimeout):
+		r.c.log.Warn("process did not end, and is killed", "pid", cmd.Process.Pid, "timeout", r.c.s.opts.StopTimeout)
 	}
 	_ = cmd.Process.Kill() // fails when it ended
 	return <-ended

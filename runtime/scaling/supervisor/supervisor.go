@@ -34,9 +34,9 @@ type Options struct {
 	// CoolDown is how long fewer replicas must have been enough before one is
 	// stopped.
 	CoolDown time.Duration
-	// Patience is how long a replica may take to end before it is killed.
-	Patience time.Duration
-	Logger   *slog.Logger
+	// StopTimeout is how long a replica may take to end before it is killed.
+	StopTimeout time.Duration
+	Logger      *slog.Logger
 }
 
 // lookEvery is how often a policy sees what waits. With the half second that
@@ -66,7 +66,7 @@ func Start(opts Options) *Supervisor {
 		f = f.WithDefaults()
 		c := &crew{
 			s: s, name: f.Name, log: opts.Logger.With("function", f.Name),
-			policy: scaling.Policy{Min: f.Scale.Min, Max: f.Scale.Max, Lag: f.Scale.Lag, CoolDown: opts.CoolDown},
+			policy: scaling.Policy{Min: f.Scale.Min, Max: f.Scale.Max, TargetLag: f.Scale.TargetLag, CoolDown: opts.CoolDown},
 		}
 		c.durable, c.consumes = host.DurableOf(f)
 		s.crews = append(s.crews, c)

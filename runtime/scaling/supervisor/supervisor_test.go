@@ -60,7 +60,7 @@ type site struct {
 
 func (s site) start(js jetstream.JetStream, f function.Function) *supervisor.Supervisor {
 	return supervisor.Start(supervisor.Options{
-		Functions: []function.Function{f}, JetStream: js, CoolDown: time.Second, Patience: 30 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		Functions: []function.Function{f}, JetStream: js, CoolDown: time.Second, StopTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler),
 		Command: func(string) *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), childVariable+"="+s.how, folderVariable+"="+s.folder)
