@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +24,7 @@ import (
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
+	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
 // overdue rejects what is pending, a moment after it was placed.
@@ -105,6 +109,89 @@ func TestATimerUnderItsOwnKey(t *testing.T) {
 			t.Errorf("refused: %s", line)
 		}
 	}
+}
+
+// TestTimersOfTheSagaOutliveJetStream: all of it is lost while many orders wait for
+// a decision, and each of them is rejected, once. WAYBILL_TEST_WAITING says how many
+// orders; 200 if left out.
+func TestTimersOfTheSagaOutliveJetStream(t *testing.T) {
+	n := 200
+	if v := os.Getenv("WAYBILL_TEST_WAITING"); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSystem(t)
+	server := natstest.Start(t)
+	s.env = append(s.env, "NATS_URL="+server.URL(), "GRPC_LISTEN=127.0.0.1:0", "REVIEW_LIMIT=100")
+	all := []*process{s.start("run eventstore").ready(), s.start("run placeorder payment review accounts orderview orderquery").ready()}
+	nc := server.Connect()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := w; i < n; i += 16 {
+				if _, err := place(nc, fmt.Sprintf("o%d", i), "100"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func(want int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("have %d events", want), func() error {
+			orders, err := js.Stream(t.Context(), order.Stream)
+			if err == nil && orders.CachedInfo().State.LastSeq != uint64(want) {
+				err = fmt.Errorf("%d of %d", orders.CachedInfo().State.LastSeq, want)
+			}
+			return err
+		})
+	}
+	waiting := func(want int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("have %d timers", want), func() error {
+			timers, err := js.Stream(t.Context(), function.TimersStream)
+			if err == nil && timers.CachedInfo().State.Msgs != uint64(want) {
+				err = fmt.Errorf("%d of %d", timers.CachedInfo().State.Msgs, want)
+			}
+			return err
+		})
+	}
+	last(2 * n)
+	// The first was paid after it began: nothing is due before ten seconds from now.
+	timeout := time.Since(began) + 10*time.Second
+	saga := s.start("run saga", "REVIEW_TIMEOUT="+timeout.String(), "LOG_LEVEL=debug").ready()
+	all = append(all, saga)
+	waiting(n)
+	eventually(t, "be done with arming", func() error { // else it would go on with it after the loss
+		if out := saga.out.String(); !strings.Contains(out, "armed all timers") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	server.Stop()
+	server.Wipe()
+	server.Restart()
+	last(4 * n)
+	waiting(0)
+	if reply, _ := ask(t, nc, "accounts.get", `{"customer_id":"shijuvar"}`); reply != `{"customer_id":"shijuvar","balances":{"USD":0}}` {
+		t.Error(reply)
+	}
+	for _, p := range slices.Backward(all) {
+		p.kill()
+	}
+	for _, e := range s.check(n, "created", "paymentdebited", "rejected", "paymentvoided") {
+		if e.Type == "rejected" && !strings.Contains(string(e.Data), "nobody decided on it within") {
+			t.Errorf("%s was rejected: %s", e.Aggregate, e.Data)
+		}
+	}
+	t.Logf("%d orders: %v", n, time.Since(began))
 }
 
 // TestSchemasOfTheProgram are schemas, and small enough for one answer to

@@ -151,6 +151,7 @@ func (c manifestsCommand) Run(ctx context.Context, s *session) error {
 
 func manifestOf(f function.Function) manifest {
 	one := manifest{Function: f.WithDefaults()}
+	one.Scale.TargetLag = host.Lag(f)
 	if d, ok := host.DurableOf(f); ok {
 		one.Stream, one.Durable = d.Stream, d.Config.Durable
 		one.Widens = strings.HasSuffix(d.Config.FilterSubject, ".>") && !slices.ContainsFunc(f.Doors, isProjection)

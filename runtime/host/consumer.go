@@ -50,6 +50,7 @@ type consumer struct {
 	failures *counter
 	begun    *counter // of suspects
 	crowd    crowd    // in backoff
+	park     *parking // may be nil
 
 	pull    context.Context //nolint:containedctx // ends when the drain begins
 	endPull context.CancelFunc
@@ -91,7 +92,9 @@ type delivery struct {
 	stored     time.Time // by the server's clock; zero of a replay
 	began      time.Time
 	edited     bool // the event's data is not what is stored
-	observed   Observation
+	// due is until when its aggregate waits, if it is to be parked once it is handled.
+	due      time.Time
+	observed Observation
 }
 
 // newConsumer makes a consumer; it pulls when it has a door, and was begun.
@@ -116,6 +119,9 @@ func (c *consumer) begin(door dispatcher) {
 		s.Problem(c.problem)
 	}
 	c.loops.Go(c.run)
+	if c.park != nil {
+		c.loops.Go(c.park.run)
+	}
 }
 
 func (c *consumer) stopping() bool { return c.pull.Err() != nil }

@@ -15,7 +15,7 @@ type crowd struct {
 	mu      sync.Mutex
 	durable jetstream.Consumer
 	looked  time.Time
-	pending int // unacknowledged then, in all replicas
+	pending int // unacknowledged then, in all replicas, but for what this process had parked
 	putOff  int // by this process since
 }
 
@@ -32,7 +32,7 @@ func (c *crowd) at(durable jetstream.Consumer) {
 // admits tells whether one more may be put off, and counts it. The last quarter
 // is for what is not in backoff. It begins there, and not at half: what replicas
 // have in hand is unacknowledged too, and can be half of it (see newDurable).
-func (c *crowd) admits(ctx context.Context) bool {
+func (c *crowd) admits(ctx context.Context, park *parking) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.durable == nil {
@@ -43,7 +43,7 @@ func (c *crowd) admits(ctx context.Context) bool {
 		defer cancel()
 		// When the server can't be asked, what was counted here still holds.
 		if info, err := c.durable.Info(ctx); err == nil {
-			c.pending, c.putOff = info.NumAckPending, 0
+			c.pending, c.putOff = info.NumAckPending-park.count(), 0
 		}
 		c.looked = time.Now()
 	}

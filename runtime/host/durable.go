@@ -45,6 +45,9 @@ func DurableOf(f function.Function) (Durable, bool) {
 	if found == nil {
 		return Durable{}, false
 	}
+	if hasTimer(f) {
+		found.Config.MaxAckPending += maxParked * f.Scale.Max // see parking
+	}
 	return *found, true
 }
 
@@ -72,14 +75,19 @@ func newDurable(f function.Function, stream, subject string, capacity int) Durab
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       max(leastLease, f.Deadline+f.Deadline/2),
 		MaxDeliver:    -1, // nothing is dropped in silence: see fate
-		// All replicas have room in it, and what is in backoff.
-		MaxAckPending: max(1000, capacity*max(10, 2*f.Scale.Max)),
+		MaxAckPending: unacknowledged(f, capacity),
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 	if f.Start == function.FromNow {
 		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
 	}
 	return Durable{Stream: stream, Config: cfg}
+}
+
+// unacknowledged is how many events there may be that replicas have in hand, all
+// together, and that are in backoff.
+func unacknowledged(f function.Function, capacity int) int {
+	return max(1000, capacity*max(10, 2*f.Scale.Max))
 }
 
 // FindStream finds a stream in which durables may be made.

@@ -44,7 +44,7 @@ func newEventDoor(c *consumer, jobs *keyed, doors map[string]*function.Event, t 
 			if t == nil {
 				return nil
 			}
-			return t.follow(ctx, d.event)
+			return t.follow(ctx, d)
 		},
 	}
 }

@@ -12,6 +12,7 @@
 //	problem.go   what keeps it from that, and who is told
 //	event.go     one event at a time of an aggregate, many at once
 //	timer.go     timers: armed, fired, armed again after a loss
+//	park.go      what waits, before its timer is armed
 //	batch.go     events in batches, for projections
 //	settle.go    what becomes of an event: its fate
 //	alone.go     who may end the process is handled alone
@@ -71,6 +72,9 @@ type Options struct {
 	StoreCheckInterval time.Duration
 	// ArmAgain is how often all timers are armed again. Default 1 h.
 	ArmAgain time.Duration
+	// Park is how long an event is held whose aggregate waits, before its timer is
+	// armed. Default 2 s.
+	Park time.Duration
 }
 
 // Report is an endpoint whose numbers come from elsewhere: what was done, and
@@ -130,6 +134,9 @@ func Start(f function.Function, opts Options) (*Host, error) {
 	}
 	if opts.ArmAgain == 0 {
 		opts.ArmAgain = time.Hour
+	}
+	if opts.Park == 0 {
+		opts.Park = 2 * time.Second
 	}
 	if opts.Alone == nil {
 		opts.Alone = NewAlone()
@@ -233,6 +240,10 @@ func (h *Host) openConsumers(js jetstream.JetStream) error {
 	if projection != nil {
 		c.begin(newBatchDoor(c, projection))
 		return nil
+	}
+	if h.timers != nil {
+		c.park = newParking(c, h.timers)
+		h.timers.park = c.park
 	}
 	c.begin(newEventDoor(c, jobs, events, h.timers))
 	if h.timers != nil {

@@ -35,6 +35,9 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 	default:
 	}
 	c.crowd.at(durable)
+	if c.park != nil {
+		c.park.bound(durable.CachedInfo().Config)
+	}
 	leases, endLeases := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
@@ -142,6 +145,9 @@ func (c *consumer) extend(ctx context.Context, every time.Duration) {
 			held = append(held, d)
 		}
 		c.mu.Unlock()
+		if c.park != nil {
+			held = append(held, c.park.deliveries()...)
+		}
 		for _, d := range held {
 			// One that was acknowledged meanwhile refuses, as it should.
 			_ = d.msg.InProgress()

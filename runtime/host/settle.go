@@ -139,7 +139,14 @@ func (c *consumer) settleAs(d *delivery, fate function.Fate, err error) {
 	d.observed.Settle(fate.String(), took, err)
 	switch fate {
 	case function.Handled:
-		c.ack(d)
+		switch {
+		case d.due.IsZero():
+			c.ack(d)
+		case c.park.add(d):
+			c.letGo(d)
+		default:
+			c.giveBack(d)
+		}
 	case function.Buried:
 		reason := deadletter.ReasonRejected
 		switch {
@@ -170,7 +177,7 @@ func (c *consumer) failed(d *delivery, cause error) {
 		c.bury(d, deadletter.ReasonAttempts, cause, n)
 		return
 	}
-	if !c.crowd.admits(c.h.work) {
+	if !c.crowd.admits(c.h.work, c.park) {
 		c.bury(d, deadletter.ReasonCrowded, cause, n)
 		return
 	}
@@ -228,8 +235,12 @@ func (c *consumer) nak(d *delivery, wait time.Duration) {
 // done lets go. When the server can't be told the message comes again, and
 // finds what it decided in the store.
 func (c *consumer) done(d *delivery, what string, err error) {
+	c.tell(d, what, err)
+	c.letGo(d)
+}
+
+func (c *consumer) tell(d *delivery, what string, err error) {
 	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 		c.log.WarnContext(c.context(d), fmt.Sprintf("could not %s", what), "position", d.position, "error", err)
 	}
-	c.letGo(d)
 }

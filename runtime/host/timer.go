@@ -77,6 +77,7 @@ type timers struct {
 	door  *function.Timed
 	js    jetstream.JetStream
 	fired *consumer
+	park  *parking // events before their timers are armed
 
 	// armed is until when an aggregate has a timer, as far as this process knows.
 	// It saves publishing one again, and nothing depends on it.
@@ -116,18 +117,33 @@ func (t *timers) begin(fired *consumer, jobs *keyed) {
 	fired.begin(&eventDoor{c: fired, jobs: jobs, one: t.fire, of: func(string) string { return fired.subject }})
 }
 
-// follow arms the timer of an event's aggregate, before the event is
-// acknowledged. One that is armed for earlier will do: when it fires, it is armed
-// anew. So an aggregate that moves on and on costs one message.
-func (t *timers) follow(ctx context.Context, m function.Message) error {
-	due, err := t.door.Due(ctx, t.h.runner, m)
-	if err != nil || due.IsZero() {
+// follow sees to the timer of an event's aggregate, before the event is
+// acknowledged: it has the event parked, and where that may not be it arms the
+// timer.
+func (t *timers) follow(ctx context.Context, d *delivery) error {
+	due, err := t.door.Due(ctx, t.h.runner, d.event)
+	if err != nil {
 		return err
 	}
-	if until, ok := t.armed.Get(m.Aggregate); ok && !until.After(due) && until.After(time.Now()) {
-		return nil
+	if !due.IsZero() && !t.isArmed(d.event.Aggregate, due) {
+		if t.park.admits(d, due) {
+			d.due = due
+			return nil
+		}
+		if err := t.arm(ctx, d.event, due, due); err != nil {
+			return err
+		}
 	}
-	return t.arm(ctx, m, due, due)
+	t.park.release(d.event)
+	return nil
+}
+
+// isArmed tells of an aggregate that waits until due. One that is armed for earlier
+// will do: when it fires, it is armed anew. So an aggregate that moves on and on
+// costs one message.
+func (t *timers) isArmed(aggregate string, due time.Time) bool {
+	until, ok := t.armed.Get(aggregate)
+	return ok && !until.After(due) && until.After(time.Now())
 }
 
 // fire handles a timer, and arms it again if it is too early: because the

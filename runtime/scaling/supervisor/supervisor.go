@@ -66,7 +66,7 @@ func Start(opts Options) *Supervisor {
 		f = f.WithDefaults()
 		c := &crew{
 			s: s, name: f.Name, log: opts.Logger.With("function", f.Name),
-			policy: scaling.Policy{Min: f.Scale.Min, Max: f.Scale.Max, TargetLag: f.Scale.TargetLag, CoolDown: opts.CoolDown},
+			policy: scaling.Policy{Min: f.Scale.Min, Max: f.Scale.Max, TargetLag: host.Lag(f), CoolDown: opts.CoolDown},
 		}
 		c.durable, c.consumes = host.DurableOf(f)
 		s.crews = append(s.crews, c)
