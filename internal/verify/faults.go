@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,6 +125,34 @@ func (s *saboteur) wipe(context.Context) bool {
 		release()
 	}
 	return true
+}
+
+// absences keep all replicas of a function away again and again until ctx ends, so
+// long that orders wait for it in vain.
+func (f *fleet) absences(ctx context.Context, random *rand.Rand) {
+	steps := []struct {
+		function string
+		longest  time.Duration
+	}{{"payment", limits.Payment}, {"shipping", limits.Shipping}, {"review", limits.Review}}
+	for n := 0; ; n++ {
+		// The first comes soon, so that a short run has one.
+		sleep(ctx, time.Second+time.Duration(random.Int64N(int64(min(n, 1)*20+1)*int64(time.Second))))
+		if ctx.Err() != nil {
+			return
+		}
+		step := steps[n%len(steps)]
+		var releases []func()
+		for _, p := range f.functions {
+			if slices.Contains(p.args, step.function) {
+				releases = append(releases, p.holdBack())
+			}
+		}
+		sleep(ctx, step.longest+time.Duration(random.Int64N(int64(time.Second))))
+		for _, release := range releases {
+			release()
+		}
+		f.count("absence of " + step.function)
+	}
 }
 
 func (s *saboteur) terminate(ctx context.Context) bool {
