@@ -108,7 +108,7 @@ func (c *ordersCommand) Run(ctx context.Context, client *app.Client) error {
 	took := time.Since(began)
 	stopBar()
 	if ctx.Err() != nil {
-		return errors.New("interrupted: the money was not checked")
+		return errors.Join(errors.New("interrupted: the money was not checked"), l.report(took, verdict{}).print(client.Stdout(), c.JSON))
 	}
 	money, err := l.judge(ctx)
 	if err != nil {

@@ -66,7 +66,7 @@ func (l *load) order(n int64) (scenario.Way, scenario.Order) {
 	const price = order.Money(200_00)
 	way := l.mix.Way(n)
 	// Each customer goes all ways, also where there are a hundred of them.
-	return way, way.New(id(l.run, n), l.customer((n+n/100)%l.c.Customers), price)
+	return way, way.New(id(l.run, n), l.customer((n+n/100)%l.customers()), price)
 }
 
 // customer is customer n of this run, whose account was empty before it.

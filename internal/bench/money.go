@@ -98,7 +98,8 @@ func (l *load) judge(ctx context.Context) (verdict, error) {
 	var mu sync.Mutex
 	var failed error
 	deadline := time.Now().Add(l.c.Settle)
-	each(min(l.customers(), l.begun.Load()), func(n int64) {
+	begun := l.begun.Load()
+	each(min(l.customers(), begun+begun/100), func(n int64) {
 		a, err := l.account(ctx, n, deadline)
 		mu.Lock()
 		defer mu.Unlock()

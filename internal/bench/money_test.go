@@ -109,7 +109,7 @@ func TestVerdict(t *testing.T) {
 // TestEachCustomerGoesAllWays, also where there are as many as the scenario has
 // orders.
 func TestEachCustomerGoesAllWays(t *testing.T) {
-	l := &load{c: &ordersCommand{Customers: 100}, run: "r", mix: scenario.NewMix(scenario.Mixed()...)}
+	l := &load{c: &ordersCommand{Customers: 1000, Orders: 100}, run: "r", mix: scenario.NewMix(scenario.Mixed()...)}
 	ways := map[string]map[scenario.Way]bool{}
 	ids := map[string]bool{}
 	for n := range int64(100 * 100) {

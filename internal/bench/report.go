@@ -104,6 +104,9 @@ func (r *Report) print(w io.Writer, asJSON bool) error {
 	}
 	fmt.Fprintf(w, "ends: %s\n", strings.Join(ends, ", "))
 	says := "adds up"
+	if r.Money.Accounts == 0 {
+		says = "not checked"
+	}
 	if n := len(r.Money.Wrong); n > 0 {
 		says = fmt.Sprintf("DOES NOT ADD UP, %d times", n)
 	}

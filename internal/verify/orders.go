@@ -76,13 +76,13 @@ const (
 	cancelling = `"reason":"` + reason + `"`
 )
 
-// placeOrders places one order after the other. Until one is answered it is
-// asked for again, also when the load is over.
-func (l *load) placeOrders(loading, ctx context.Context, caller int, seed uint64) {
+// placeOrders places one order after the other, while there are to be more. Until
+// one is answered it is asked for again, also when the load is over.
+func (l *load) placeOrders(ctx context.Context, more func() bool, caller int, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, uint64(caller))) //nolint:gosec // no secret, and no negative
 	var people sync.WaitGroup
 	defer people.Wait()
-	for n := 0; loading.Err() == nil; n++ {
+	for n := 0; more(); n++ {
 		way := ways.Way(l.placed.Add(1) - 1)
 		customer := fmt.Sprintf("c%d", int64(time.Since(l.began)/hotFor)*hotCustomers+r.Int64N(hotCustomers))
 		o := newOrder(way, fmt.Sprintf("o%d-%d", caller, n), customer, order.Money(1+r.Int64N(200_00)))
@@ -101,11 +101,11 @@ func (l *load) placeOrders(loading, ctx context.Context, caller int, seed uint64
 				people.Go(func() { l.review(ctx, o.ID, limits.Review-15*time.Millisecond+moment, decideNo) })
 			}
 			if cancel {
-				sleep(loading, moment)
+				sleep(ctx, moment)
 				l.change(ctx, o.ID, "cancel", cancelling, "any more", func(a *ack, said answer) { a.cancel = said })
 			}
 		}
-		sleep(loading, time.Duration(r.IntN(60))*time.Millisecond)
+		sleep(ctx, time.Duration(r.IntN(60))*time.Millisecond)
 	}
 }
 

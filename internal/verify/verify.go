@@ -240,7 +240,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	stopBar := c.progress(loading, f, l)
 	var callers, harm sync.WaitGroup
 	for i := range c.Orders {
-		callers.Go(func() { l.placeOrders(loading, answers, i, c.Seed) })
+		callers.Go(func() { l.placeOrders(answers, func() bool { return loading.Err() == nil }, i, c.Seed) })
 	}
 	for i := range c.Writers {
 		callers.Go(func() { l.writeRaw(loading, answers, i, c.Seed) })
@@ -259,6 +259,14 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	harm.Wait()
 	f.calm()
 	calmed := time.Now()
+	callers.Wait()
+	// All ways once more, in peace: so each was gone in every run.
+	all := l.placed.Load() + int64(len(ways))
+	for i := range c.Orders {
+		callers.Go(func() {
+			l.placeOrders(answers, func() bool { return l.placed.Load() < all && answers.Err() == nil }, c.Orders+i, c.Seed)
+		})
+	}
 	callers.Wait()
 	stopBar()
 	if err := errors.Join(f.err(), ctx.Err()); err != nil {
