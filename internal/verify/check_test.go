@@ -28,10 +28,10 @@ var histories = []struct {
 	{cancelled, []string{ledger.Closed}, ack{way: scenario.Decline, cancel: noAnswer}},
 	{[]order.Event{order.PaymentDeclined{Reason: "may owe no more than 1"}, order.PaymentVoided{}}, []string{ledger.Declined}, ack{way: scenario.Decline}},
 	{[]order.Event{paid, order.WasRejected{Reason: saysNo, By: reviewer}, order.PaymentVoided{}}, undone, ack{way: scenario.Reject, review: done}},
-	{append([]order.Event{paid, nil, nil}, tooLong("rejected", "nobody decided on it within 3s")...), undone, ack{way: undecided}},
-	{append([]order.Event{paid, nil, nil}, tooLong("rejected", "nobody decided on it within 3s")...), undone, ack{way: lastCall, review: tooLate}},
-	{append([]order.Event{nil, nil, nil}, tooLong("overdue", "it was not paid within 4s")...), []string{ledger.Closed}, ack{way: scenario.Ship}},
-	{append([]order.Event{paid, byHand, nil, nil, nil}, tooLong("overdue", "it was not shipped within 4s")...), undone, ack{way: approve, review: noAnswer}},
+	{append([]order.Event{paid, nil, nil, nil}, tooLong("rejected", "nobody decided on it within 4s")...), undone, ack{way: undecided}},
+	{append([]order.Event{paid, nil, nil, nil}, tooLong("rejected", "nobody decided on it within 4s")...), undone, ack{way: lastCall, review: tooLate}},
+	{append([]order.Event{nil, nil, nil, nil, nil}, tooLong("overdue", "it was not paid within 6s")...), []string{ledger.Closed}, ack{way: scenario.Ship}},
+	{append([]order.Event{paid, byHand, nil, nil, nil, nil, nil}, tooLong("overdue", "it was not shipped within 6s")...), undone, ack{way: approve, review: noAnswer}},
 }
 
 var (

@@ -38,7 +38,7 @@ func newOrder(way scenario.Way, id, customer string, price order.Money) scenario
 
 // limits are how long an order waits for each step. They are short, so that a run
 // has orders that wait for too long.
-var limits = order.Timeouts{Payment: 4 * time.Second, Review: 3 * time.Second, Shipping: 4 * time.Second}
+var limits = order.Timeouts{Payment: 6 * time.Second, Review: 4 * time.Second, Shipping: 6 * time.Second}
 
 // settings are those of the processes that decide what an order's way is.
 func settings() []string {
