@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +29,10 @@ var histories = []struct {
 	{cancelled, []string{ledger.Closed}, ack{way: scenario.Decline, cancel: noAnswer}},
 	{[]order.Event{order.PaymentDeclined{Reason: "may owe no more than 1"}, order.PaymentVoided{}}, []string{ledger.Declined}, ack{way: scenario.Decline}},
 	{[]order.Event{paid, order.WasRejected{Reason: saysNo, By: reviewer}, order.PaymentVoided{}}, undone, ack{way: scenario.Reject, review: done}},
-	{append([]order.Event{paid, nil, nil, nil}, tooLong("rejected", "nobody decided on it within 4s")...), undone, ack{way: undecided}},
-	{append([]order.Event{paid, nil, nil, nil}, tooLong("rejected", "nobody decided on it within 4s")...), undone, ack{way: lastCall, review: tooLate}},
-	{append([]order.Event{nil, nil, nil, nil, nil}, tooLong("overdue", "it was not paid within 6s")...), []string{ledger.Closed}, ack{way: scenario.Ship}},
-	{append([]order.Event{paid, byHand, nil, nil, nil, nil, nil}, tooLong("overdue", "it was not shipped within 6s")...), undone, ack{way: approve, review: noAnswer}},
+	{tooLong(limits.Review, rejected, paid), undone, ack{way: undecided}},
+	{tooLong(limits.Review, rejected, paid), undone, ack{way: lastCall, review: tooLate}},
+	{tooLong(limits.Payment, order.WasOverdue{Reason: fmt.Sprint("it was not paid within ", limits.Payment)}), []string{ledger.Closed}, ack{way: scenario.Ship}},
+	{tooLong(limits.Shipping, order.WasOverdue{Reason: fmt.Sprint("it was not shipped within ", limits.Shipping)}, paid, byHand), undone, ack{way: approve, review: noAnswer}},
 }
 
 var (
@@ -40,17 +41,16 @@ var (
 	byHand    = order.WasApproved{At: after(2), By: reviewer}
 	shipped   = []order.Event{paid, order.WasApproved{At: after(2)}, order.WasShipped{Tracking: "n1"}}
 	cancelled = []order.Event{order.WasCancelled{Reason: reason}, order.PaymentVoided{}}
+	rejected  = order.WasRejected{Reason: fmt.Sprint("nobody decided on it within ", limits.Review)}
 	undone    = []string{ledger.Debited, ledger.Voided}
 )
 
 func after(seconds int) time.Time { return placed.Add(time.Duration(seconds) * time.Second) }
 
-// tooLong is what happens when a time is over.
-func tooLong(typ, why string) []order.Event {
-	if typ == "rejected" {
-		return []order.Event{order.WasRejected{Reason: why}, order.PaymentVoided{}}
-	}
-	return []order.Event{order.WasOverdue{Reason: why}, order.PaymentVoided{}}
+// tooLong is what happens when a step does not come in time, after these.
+func tooLong(limit time.Duration, end order.Event, before ...order.Event) []order.Event {
+	nothing := make([]order.Event, limit/time.Second-1)
+	return slices.Concat(before, nothing, []order.Event{end, order.PaymentVoided{}})
 }
 
 // whole is what a run leaves in which every promise was kept.

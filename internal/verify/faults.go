@@ -128,19 +128,20 @@ func (s *saboteur) wipe(context.Context) bool {
 }
 
 // absences keep all replicas of a function away again and again until ctx ends, so
-// long that orders wait for it in vain.
+// long that orders wait for it in vain. A run of less than a minute has none: there
+// would be little else in it.
 func (f *fleet) absences(ctx context.Context, random *rand.Rand) {
+	end, _ := ctx.Deadline()
 	steps := []struct {
 		function string
 		longest  time.Duration
 	}{{"payment", limits.Payment}, {"shipping", limits.Shipping}, {"review", limits.Review}}
 	for n := 0; ; n++ {
-		// The first comes soon, so that a short run has one.
-		sleep(ctx, time.Second+time.Duration(random.Int64N(int64(min(n, 1)*20+1)*int64(time.Second))))
-		if ctx.Err() != nil {
+		sleep(ctx, time.Second+time.Duration(random.Int64N(int64(20*time.Second))))
+		step := steps[n%len(steps)]
+		if ctx.Err() != nil || time.Until(end) < 2*step.longest {
 			return
 		}
-		step := steps[n%len(steps)]
 		var releases []func()
 		for _, p := range f.functions {
 			if slices.Contains(p.args, step.function) {

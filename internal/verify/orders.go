@@ -36,9 +36,10 @@ func newOrder(way scenario.Way, id, customer string, price order.Money) scenario
 	return way.New(id, customer, price)
 }
 
-// limits are how long an order waits for each step. They are short, so that a run
-// has orders that wait for too long.
-var limits = order.Timeouts{Payment: 6 * time.Second, Review: 4 * time.Second, Shipping: 6 * time.Second}
+// limits are how long an order waits for each step: longer than an event of a
+// process that was killed waits for another, so that it is shipped for all that, and
+// short enough for a run to have orders that wait for too long.
+var limits = order.Timeouts{Payment: 20 * time.Second, Review: 20 * time.Second, Shipping: 20 * time.Second}
 
 // settings are those of the processes that decide what an order's way is.
 func settings() []string {

@@ -124,7 +124,7 @@ var breaks = []struct {
 		e.events[ordersStream][i].Time = e.events[ordersStream][i].Time.Add(-limits.Review)
 	}},
 	{"a time is over that was not waited for", checkEnds, func(e *evidence) {
-		e.rewrite(func(o story) bool { return o.how() == "undecided" }, order.WasRejected{Reason: "it was not paid within 6s"})
+		e.rewrite(func(o story) bool { return o.how() == "undecided" }, order.WasRejected{Reason: "it was not paid in time"})
 	}},
 	{"an event is a dead letter", checkEnds, func(e *evidence) {
 		e.letters = append(e.letters, eventstore.Event{Stream: deadletter.Stream})
