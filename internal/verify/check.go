@@ -20,9 +20,9 @@ const (
 	checkGapless      = "positions and versions have no gap, ids are unique"
 	checkSequence     = "JetStream's sequence n is the event at position n"
 	checkFollow       = "a reader that follows saw every event once, in order"
-	checkPaid         = "no order is paid twice"
-	checkMoney        = "every account is the sum of its entries, and agrees with its orders"
-	checkEnds         = "nothing is stuck, unanswered or a dead letter, and no process ends by itself"
+	checkPaid         = "no order is paid, shipped or undone twice: each event goes with its state"
+	checkMoney        = "every account is the sum of its entries, and agrees with its orders and deposits"
+	checkEnds         = "each order ended as it had to, nothing is unanswered or a dead letter, and no process ends by itself"
 	checkView         = "the read model is the fold of the events"
 	checkLinearizable = "histories of aggregates are linearizable"
 )
@@ -55,6 +55,8 @@ type evidence struct {
 	messages map[string][]message          // JetStream's, in the order of their sequences
 	rows     map[string]order.Order        // the read model
 	orders   map[string]ack
+	paidIn   map[string]paidIn      // deposits that were asked for, by id
+	balances map[string]order.Money // of the accounts, as they are answered
 	ops      []op
 	letters  []eventstore.Event
 	wrong    []violation // found on the way
@@ -238,7 +240,7 @@ func (e *evidence) view() (int, []violation) {
 		case has.Status != want.Status || has.Version != want.Version || has.Amount != want.Amount || has.Customer != want.Customer ||
 			has.Reason != want.Reason || has.Tracking != want.Tracking || has.Voided != want.Voided ||
 			!has.CreatedOn.Equal(want.CreatedOn) || !slices.Equal(has.Items, want.Items):
-			f.add("order %s is %+v in the read model, and %+v by its events", id, has, want)
+			f.add("order %s is %+v in the read model, and %+v by its events", id, has, want.Order)
 		}
 	}
 	for id := range e.rows {
@@ -247,20 +249,6 @@ func (e *evidence) view() (int, []violation) {
 		}
 	}
 	return len(folded), f.found
-}
-
-// fold makes the orders of their events.
-func fold(events []eventstore.Event) (map[string]order.Order, error) {
-	all := map[string]order.Order{}
-	for _, ev := range events {
-		o := all[ev.Aggregate]
-		decoded, err := o.Decode(ev.Type, ev.Schema, ev.Data)
-		if err != nil {
-			return all, fmt.Errorf("decode %s: %w", line(ev), err)
-		}
-		all[ev.Aggregate] = o.Evolve(decoded)
-	}
-	return all, nil
 }
 
 // aggregate is the model that histories are held against: a version that

@@ -11,34 +11,54 @@ import (
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/internal/scenario"
 )
 
-// ways are those of some orders: what happened after they were created, what is on
-// the account, and what was due.
-var ways = []struct {
-	begins, ends []order.Event
-	entries      []string
-	due          ack
+// histories are those of some orders: what happened after they were created, a
+// second each, what is on the account, and what was asked for.
+var histories = []struct {
+	events  []order.Event
+	entries []string
+	asked   ack
 }{
-	{approved, []order.Event{order.WasShipped{Tracking: "n1"}}, []string{ledger.Debited}, ack{}},
-	{approved, []order.Event{order.WasShipped{Tracking: "n2"}}, []string{ledger.Debited}, ack{cancels: cameTooLate}},
-	{approved, []order.Event{order.ShippingFailed{Reason: "no"}, order.PaymentVoided{}}, []string{ledger.Debited, ledger.Voided}, ack{unshipped: true}},
-	{approved[:1], cancelled, []string{ledger.Debited, ledger.Voided}, ack{cancels: wasCancelled}},
-	{nil, cancelled, []string{ledger.Closed}, ack{cancels: maybeCancelled, decline: true}},
-	{nil, []order.Event{order.PaymentDeclined{Reason: "too much"}, order.PaymentVoided{}}, []string{ledger.Declined}, ack{decline: true}},
+	{shipped, []string{ledger.Debited}, ack{way: scenario.Ship}},
+	{shipped, []string{ledger.Debited}, ack{way: scenario.Cancel, cancel: tooLate}},
+	{[]order.Event{paid, byHand, order.WasShipped{Tracking: "n1"}}, []string{ledger.Debited}, ack{way: approve, review: done}},
+	{[]order.Event{paid, order.WasApproved{At: after(2)}, order.ShippingFailed{Reason: "not to the moon"}, order.PaymentVoided{}}, undone, ack{way: scenario.Fail}},
+	{append([]order.Event{paid}, cancelled...), undone, ack{way: scenario.Cancel, cancel: done}},
+	{cancelled, []string{ledger.Closed}, ack{way: scenario.Decline, cancel: noAnswer}},
+	{[]order.Event{order.PaymentDeclined{Reason: "may owe no more than 1"}, order.PaymentVoided{}}, []string{ledger.Declined}, ack{way: scenario.Decline}},
+	{[]order.Event{paid, order.WasRejected{Reason: saysNo, By: reviewer}, order.PaymentVoided{}}, undone, ack{way: scenario.Reject, review: done}},
+	{tooLong(limits.Review, rejected, paid), undone, ack{way: undecided}},
+	{tooLong(limits.Review, rejected, paid), undone, ack{way: lastCall, review: tooLate}},
+	{tooLong(limits.Payment, order.WasOverdue{Reason: fmt.Sprint("it was not paid within ", limits.Payment)}), []string{ledger.Closed}, ack{way: scenario.Ship}},
+	{tooLong(limits.Shipping, order.WasOverdue{Reason: fmt.Sprint("it was not shipped within ", limits.Shipping)}, paid, byHand), undone, ack{way: approve, review: noAnswer}},
 }
 
 var (
-	approved  = []order.Event{order.PaymentDebited{}, order.WasApproved{}}
+	placed    = time.Now().UTC()
+	paid      = order.PaymentDebited{At: after(1)}
+	byHand    = order.WasApproved{At: after(2), By: reviewer}
+	shipped   = []order.Event{paid, order.WasApproved{At: after(2)}, order.WasShipped{Tracking: "n1"}}
 	cancelled = []order.Event{order.WasCancelled{Reason: reason}, order.PaymentVoided{}}
+	rejected  = order.WasRejected{Reason: fmt.Sprint("nobody decided on it within ", limits.Review)}
+	undone    = []string{ledger.Debited, ledger.Voided}
 )
+
+func after(seconds int) time.Time { return placed.Add(time.Duration(seconds) * time.Second) }
+
+// tooLong is what happens when a step does not come in time, after these.
+func tooLong(limit time.Duration, end order.Event, before ...order.Event) []order.Event {
+	nothing := make([]order.Event, limit/time.Second-1)
+	return slices.Concat(before, nothing, []order.Event{end, order.PaymentVoided{}})
+}
 
 // whole is what a run leaves in which every promise was kept.
 func whole(t *testing.T) *evidence {
 	t.Helper()
 	e := &evidence{
 		events: map[string][]eventstore.Event{}, followed: map[string][]string{}, messages: map[string][]message{},
-		rows: map[string]order.Order{}, orders: map[string]ack{},
+		rows: map[string]order.Order{}, orders: map[string]ack{}, paidIn: map[string]paidIn{}, balances: map[string]order.Money{},
 	}
 	versions := map[string]uint64{}
 	add := func(stream, aggregate, id string, what interface{ EventType() string }) uint64 {
@@ -60,24 +80,35 @@ func whole(t *testing.T) *evidence {
 		return ev.Position
 	}
 	var balance order.Money
-	for i := range ways {
+	enter := func(id, kind, key string, amount order.Money) {
+		balance += map[string]order.Money{ledger.Debited: -amount, ledger.Voided: amount, ledger.Deposited: amount}[kind]
+		add(accountsStream, "c1", id, ledger.Entry{
+			Kind: kind, Customer: "c1", Key: key, Amount: amount, Currency: "USD", Balances: map[string]order.Money{"USD": balance},
+		})
+	}
+	enter("d1", ledger.Deposited, "d1", 100)
+	e.paidIn["d1"] = paidIn{"c1", 100, true}
+	e.paidIn["d2"] = paidIn{customer: "c1", amount: 100} // nobody knows
+	for i, h := range histories {
 		id := fmt.Sprint("o", i)
-		made, err := order.Place(id, "c1", "r", "", []order.Item{{Code: "a", Name: "b", UnitPrice: 100, Quantity: 1}}, time.Now())
+		o := newOrder(h.asked.way, id, "c1", 100)
+		made, err := order.Place(id, "c1", o.Restaurant, "", []order.Item{{Code: "a", Name: "b", UnitPrice: o.Price, Quantity: o.Quantity}}, placed)
 		if err != nil {
 			t.Fatal(err)
 		}
 		add(ordersStream, id, id+"-1", made)
-		for j, what := range slices.Concat(ways[i].begins, ways[i].ends) {
-			add(ordersStream, id, fmt.Sprint(id, "-", j+2), what)
+		for j, what := range h.events {
+			if what != nil {
+				add(ordersStream, id, fmt.Sprint(id, "-", j+2), what)
+				e.events[ordersStream][len(e.events[ordersStream])-1].Time = after(j + 1)
+			}
 		}
-		for j, kind := range ways[i].entries {
-			balance += map[string]order.Money{ledger.Debited: -made.Amount, ledger.Voided: made.Amount}[kind]
-			add(accountsStream, "c1", fmt.Sprint(id, "-", kind, j), ledger.Entry{
-				Kind: kind, Customer: "c1", Key: id, Amount: made.Amount, Currency: "USD", Balances: map[string]order.Money{"USD": balance},
-			})
+		for j, kind := range h.entries {
+			enter(fmt.Sprint(id, "-", kind, j), kind, id, made.Amount)
 		}
-		e.orders[id] = ways[i].due
+		e.orders[id] = h.asked
 	}
+	e.balances["c1"] = balance
 	for i := range int64(6) {
 		aggregate := fmt.Sprint("h", i%2)
 		o := op{Aggregate: aggregate, Caller: int(i % 3), IDs: []string{fmt.Sprint("e", i, "a"), fmt.Sprint("e", i, "b")}, Outcome: stored, Call: 100 * i, Return: 100*i + 50}
@@ -101,7 +132,9 @@ func whole(t *testing.T) *evidence {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.rows = folded
+	for id, s := range folded {
+		e.rows[id] = s.Order
+	}
 	return e
 }
 

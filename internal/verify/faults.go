@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,6 +125,35 @@ func (s *saboteur) wipe(context.Context) bool {
 		release()
 	}
 	return true
+}
+
+// absences keep all replicas of a function away again and again until ctx ends, so
+// long that orders wait for it in vain. A run of less than a minute has none: there
+// would be little else in it.
+func (f *fleet) absences(ctx context.Context, random *rand.Rand) {
+	end, _ := ctx.Deadline()
+	steps := []struct {
+		function string
+		longest  time.Duration
+	}{{"payment", limits.Payment}, {"shipping", limits.Shipping}, {"review", limits.Review}}
+	for n := 0; ; n++ {
+		sleep(ctx, time.Second+time.Duration(random.Int64N(int64(20*time.Second))))
+		step := steps[n%len(steps)]
+		if ctx.Err() != nil || time.Until(end) < 2*step.longest {
+			return
+		}
+		var releases []func()
+		for _, p := range f.functions {
+			if slices.Contains(p.args, step.function) {
+				releases = append(releases, p.holdBack())
+			}
+		}
+		sleep(ctx, step.longest+time.Duration(random.Int64N(int64(time.Second))))
+		for _, release := range releases {
+			release()
+		}
+		f.count("absence of " + step.function)
+	}
 }
 
 func (s *saboteur) terminate(ctx context.Context) bool {

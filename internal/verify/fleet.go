@@ -49,6 +49,7 @@ var (
 	requestPoints  = []string{crash.BeforeAppend, crash.AfterAppend}
 	functionPoints = []string{crash.BeforeAppend, crash.AfterAppend, crash.BeforeAck}
 	moneyPoints    = append([]string{crash.AfterEffect}, functionPoints...)
+	depositPoints  = []string{crash.AfterEffect}
 	viewPoints     = []string{crash.BeforeAck}
 )
 
@@ -67,8 +68,8 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 	common := []string{
 		"NATS_URL=" + f.natsURL, "EVENTSTORE_DB=" + t.eventsDB, "ORDERS_DB=" + t.ordersDB,
 		"DATA_DIR=" + filepath.Join(dir, "data"), fmt.Sprintf("FEED_REPLICAS=%d", t.servers), "LOG_LEVEL=info",
-		fmt.Sprintf("PAYMENT_CREDIT=%d", credit), "SHIPPING_FAIL_FOR=" + nobodyGoes,
 	}
+	common = append(common, settings()...)
 	f.env = append(inherited(), common...)
 	for i := range t.stores {
 		address, err := freeAddress()
@@ -86,7 +87,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		points   []string
 	}{
 		{"placeorder", 1, requestPoints}, {"cancelorder", 1, requestPoints},
-		{"payment", 2, moneyPoints}, {"review", 1, functionPoints}, {"shipping", 1, functionPoints}, {"saga", 2, moneyPoints},
+		{"payment", 2, moneyPoints}, {"review", 1, functionPoints}, {"shipping", 1, functionPoints}, {"saga", 2, moneyPoints}, {"accounts", 1, depositPoints},
 		{"orderview", 2, viewPoints}, {"orderquery", 1, nil},
 	} {
 		for i := range one.replicas {

@@ -64,7 +64,7 @@ func (f *follower) all() []string {
 func gather(ctx context.Context, l *load, js jetstream.JetStream, followers []*follower) (*evidence, error) {
 	e := &evidence{
 		events: map[string][]eventstore.Event{}, followed: map[string][]string{}, messages: map[string][]message{},
-		orders: l.orders, ops: l.ops, wrong: l.wrong,
+		orders: l.orders, paidIn: l.paidIn, ops: l.ops, wrong: l.wrong,
 	}
 	var err error
 	for i, stream := range streams {
@@ -82,8 +82,30 @@ func gather(ctx context.Context, l *load, js jetstream.JetStream, followers []*f
 	if e.letters, err = collect(ctx, l.store, deadletter.Stream); err != nil {
 		return nil, err
 	}
-	e.rows, err = readRows(ctx, l.nc)
+	if e.rows, err = readRows(ctx, l.nc); err != nil {
+		return nil, err
+	}
+	e.balances, err = readBalances(ctx, l, e.events[accountsStream])
 	return e, err
+}
+
+// readBalances asks for each account.
+func readBalances(ctx context.Context, l *load, entries []eventstore.Event) (map[string]order.Money, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	balances := map[string]order.Money{}
+	for _, ev := range entries {
+		if _, known := balances[ev.Aggregate]; known {
+			continue
+		}
+		data, code, ok := l.ask(ctx, "accounts.get", fmt.Sprintf(`{"customer_id":%q}`, ev.Aggregate))
+		var account struct{ Balances map[string]order.Money }
+		if err := json.Unmarshal(data, &account); err != nil || !ok || code != 0 {
+			return nil, fmt.Errorf("read the account of %s: %d %s", ev.Aggregate, code, data)
+		}
+		balances[ev.Aggregate] = account.Balances[order.DefaultCurrency]
+	}
+	return balances, nil
 }
 
 func collect(ctx context.Context, store eventstore.Store, stream string) ([]eventstore.Event, error) {

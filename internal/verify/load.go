@@ -29,12 +29,9 @@ const (
 	hotAggregates = 60
 	// The hot aggregates are others after a while, so that no history becomes
 	// too long to be judged. So are the customers: what one may owe is enough for
-	// all that they order, but those that cost more.
+	// all that they order, but what is to be declined.
 	hotFor       = 10 * time.Second
 	hotCustomers = 50
-	credit       = 1_000_000
-	dear         = credit // the price of one of two things
-	nobodyGoes   = "moon" // a restaurant that the carrier does not take orders of
 	askTimeout   = 5 * time.Second
 )
 
@@ -44,10 +41,11 @@ type load struct {
 	store eventstore.Store
 	began time.Time
 
-	accepted, appended, conflicts, repeats, reads, unknown atomic.Int64
+	placed, accepted, deposits, appended, conflicts, repeats, reads, unknown atomic.Int64
 
 	mu     sync.Mutex
-	orders map[string]ack // accepted orders, by id
+	orders map[string]ack    // accepted orders, by id
+	paidIn map[string]paidIn // deposits, by id
 	ops    []op
 	wrong  []violation // answers that can't be right
 }

@@ -5,217 +5,203 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/waybill-go/waybill/eventstore"
-	"github.com/waybill-go/waybill/functions/ledger"
 	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/internal/scenario"
 )
 
-// ack is what is due to an accepted order.
-type ack struct {
-	decline   bool // it costs more than may be paid
-	unshipped bool // the carrier does not take it
-	cancels   end  // what it was answered when it was cancelled
+// Ways of orders that a person has to decide on, beside scenario.Reject.
+const (
+	approve   scenario.Way = "approve"
+	undecided scenario.Way = "undecided" // nobody decides
+	lastCall  scenario.Way = "last call" // somebody rejects just when the time is over
+)
+
+// ways is the mixed scenario, with those of people.
+var ways = scenario.NewMix(append(scenario.Mixed(), scenario.Share{Way: approve, Percent: 4}, scenario.Share{Way: undecided, Percent: 3},
+	scenario.Share{Way: lastCall, Percent: 3})...)
+
+// newOrder is an order that goes this way.
+func newOrder(way scenario.Way, id, customer string, price order.Money) scenario.Order {
+	switch way {
+	case approve, undecided, lastCall:
+		way = scenario.Reject // it costs as much
+	}
+	return way.New(id, customer, price)
 }
 
-// end says whether an order was cancelled.
-type end string
+// limits are how long an order waits for each step: longer than an event of a
+// process that was killed waits for another, so that it is shipped for all that, and
+// short enough for a run to have orders that wait for too long.
+var limits = order.Timeouts{Payment: 20 * time.Second, Review: 20 * time.Second, Shipping: 20 * time.Second}
+
+// settings are those of the processes that decide what an order's way is.
+func settings() []string {
+	return append(scenario.Settings(), fmt.Sprint("PAYMENT_TIMEOUT=", limits.Payment), fmt.Sprint("REVIEW_TIMEOUT=", limits.Review),
+		fmt.Sprint("SHIPPING_TIMEOUT=", limits.Shipping))
+}
+
+// ack is an accepted order, and what else about it was asked for.
+type ack struct {
+	way    scenario.Way
+	cancel answer
+	review answer // of the decision that goes with its way
+}
+
+// answer is what a change of an order was answered.
+type answer string
 
 const (
-	notCancelled   end = ""          // nobody wanted that
-	wasCancelled   end = "cancelled" // in time
-	cameTooLate    end = "too late"
-	maybeCancelled end = "unknown" // it was not answered until the end
+	notAsked answer = ""
+	done     answer = "done"
+	tooLate  answer = "too late"
+	noAnswer answer = "unknown" // it was not answered until the end
 )
 
-// reason is why an order is cancelled.
-const reason = "cancelled by verify"
+// can tells whether what was asked for may have happened.
+func (a answer) can() bool { return a == done || a == noAnswer }
 
-// allows tells whether an order may end like this.
-func (a ack) allows(o order.Order) bool {
-	cancelled := o.Status == order.Cancelled && o.Reason == reason
-	switch {
-	case a.cancels == wasCancelled, a.cancels == maybeCancelled && cancelled:
-		return cancelled && o.Voided
-	case a.decline:
-		return o.Status == order.Rejected && o.Voided
-	case a.unshipped:
-		return o.Status == order.Cancelled && o.Voided && !cancelled
+// What a customer and a person say.
+const (
+	reason     = "cancelled by verify"
+	reviewer   = "verify"
+	saysNo     = "rejected by verify"
+	decideNo   = `"decision":"reject","reason":"` + saysNo + `","by":"` + reviewer + `"`
+	decideYes  = `"decision":"approve","by":"` + reviewer + `"`
+	cancelling = `"reason":"` + reason + `"`
+)
+
+// placeOrders places one order after the other, while there are to be more. Until
+// one is answered it is asked for again, also when the load is over.
+func (l *load) placeOrders(ctx context.Context, more func() bool, caller int, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, uint64(caller))) //nolint:gosec // no secret, and no negative
+	var people sync.WaitGroup
+	defer people.Wait()
+	for n := 0; more(); n++ {
+		way := ways.Way(l.placed.Add(1) - 1)
+		customer := fmt.Sprintf("c%d", int64(time.Since(l.began)/hotFor)*hotCustomers+r.Int64N(hotCustomers))
+		o := newOrder(way, fmt.Sprintf("o%d-%d", caller, n), customer, order.Money(1+r.Int64N(200_00)))
+		if r.IntN(20) == 0 {
+			l.deposit(ctx, customer, o.ID, order.Money(1+r.Int64N(100_00)))
+		}
+		cancel := way == scenario.Cancel || r.IntN(40) == 0
+		moment := time.Duration(r.IntN(30)) * time.Millisecond // any of its way
+		if l.place(ctx, o, way) {
+			switch way {
+			case approve:
+				people.Go(func() { l.review(ctx, o.ID, moment, decideYes) })
+			case scenario.Reject:
+				people.Go(func() { l.review(ctx, o.ID, moment, decideNo) })
+			case lastCall:
+				people.Go(func() { l.review(ctx, o.ID, limits.Review-15*time.Millisecond+moment, decideNo) })
+			}
+			if cancel {
+				sleep(ctx, moment)
+				l.change(ctx, o.ID, "cancel", cancelling, "any more", func(a *ack, said answer) { a.cancel = said })
+			}
+		}
+		sleep(ctx, time.Duration(r.IntN(60))*time.Millisecond)
 	}
-	return o.Status == order.Shipped && !o.Voided
 }
 
-// placeOrders places one order after the other. Until one is answered it is
-// asked for again, also when the load is over.
-func (l *load) placeOrders(loading, ctx context.Context, caller int, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, uint64(caller))) //nolint:gosec // no secret, and no negative
-	for n := 0; loading.Err() == nil; n++ {
-		price := 1 + r.IntN(200)
-		if r.IntN(20) == 0 {
-			price = dear
+// review has a person decide after a while.
+func (l *load) review(ctx context.Context, id string, after time.Duration, decision string) {
+	sleep(ctx, after)
+	l.change(ctx, id, "review", decision, "already", func(a *ack, said answer) { a.review = said })
+}
+
+// ask asks until there is an answer; the code is 0 if it is a good one. It tells
+// whether there was one before the end.
+func (l *load) ask(ctx context.Context, subject, body string) (data []byte, code int, ok bool) {
+	for ; ctx.Err() == nil; sleep(ctx, 50*time.Millisecond) {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		m, err := l.nc.RequestWithContext(asking, subject, []byte(body))
+		cancel()
+		if err != nil {
+			continue
 		}
-		restaurant := "cgh"
-		if r.IntN(20) == 0 {
-			restaurant = nobodyGoes
+		if code, _ = strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader)); code != 429 && code < 500 {
+			return m.Data, code, true
 		}
-		id := fmt.Sprintf("o%d-%d", caller, n)
-		body := fmt.Sprintf(`{"order_id":%q,"customer_id":"c%d","restaurant_id":%q,"order_items":[{"code":"vm","name":"Veg Meals","unit_price":%d,"quantity":2}]}`,
-			id, int64(time.Since(l.began)/hotFor)*hotCustomers+r.Int64N(hotCustomers), restaurant, price)
-		if l.place(ctx, id, body, ack{decline: price == dear, unshipped: restaurant == nobodyGoes}, price) && r.IntN(20) == 0 {
-			sleep(loading, time.Duration(r.IntN(30))*time.Millisecond) // at any moment of its way
-			l.cancel(ctx, id)
-		}
-		sleep(loading, time.Duration(r.IntN(60))*time.Millisecond)
 	}
+	return nil, 0, false
 }
 
 // place places an order, and tells whether it was accepted.
-func (l *load) place(ctx context.Context, id, body string, due ack, price int) bool {
-	for ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		m, err := l.nc.RequestWithContext(asking, "orders.place", []byte(body))
-		cancel()
-		if err != nil {
-			sleep(ctx, 50*time.Millisecond)
-			continue
-		}
-		switch code, _ := strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader)); {
-		case code == 0:
-			var answer struct {
-				ID      string      `json:"order_id"`
-				Amount  json.Number `json:"amount"`
-				Version int         `json:"version"`
-			}
-			if err := json.Unmarshal(m.Data, &answer); err != nil || answer.ID != id || answer.Amount.String() != strconv.Itoa(2*price) || answer.Version != 1 {
-				l.complain(checkAcks, "order %s was accepted as %s", id, m.Data)
-			}
-			l.accepted.Add(1)
-			l.mu.Lock()
-			l.orders[id] = due
-			l.mu.Unlock()
-			return true
-		case code == 429 || code >= 500:
-			sleep(ctx, 50*time.Millisecond)
-		default:
-			l.complain(checkAcks, "order %s was refused: %s", id, m.Data)
-			return false
-		}
+func (l *load) place(ctx context.Context, o scenario.Order, way scenario.Way) bool {
+	data, code, ok := l.ask(ctx, "orders.place", fmt.Sprintf(`{"order_id":%q,%s}`, o.ID, o.Fields()))
+	switch {
+	case !ok:
+		l.complain(checkEnds, "order %s was asked for until the end, and never answered", o.ID)
+		return false
+	case code != 0:
+		l.complain(checkAcks, "order %s was refused: %s", o.ID, data)
+		return false
 	}
-	l.complain(checkEnds, "order %s was asked for until the end, and never answered", id)
-	return false
+	var answer struct {
+		ID      string      `json:"order_id"`
+		Amount  order.Money `json:"amount"`
+		Version int         `json:"version"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil || answer.ID != o.ID || answer.Amount != o.Amount() || answer.Version != 1 {
+		l.complain(checkAcks, "order %s was accepted as %s", o.ID, data)
+	}
+	l.accepted.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.orders[o.ID] = ack{way: way}
+	return true
 }
 
-// cancel cancels an order, asking again until that is answered.
-func (l *load) cancel(ctx context.Context, id string) {
-	end := maybeCancelled
-	for end == maybeCancelled && ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		m, err := l.nc.RequestWithContext(asking, "orders.cancel", fmt.Appendf(nil, `{"order_id":%q,"reason":%q}`, id, reason))
-		cancel()
-		code := 503
-		if err == nil {
-			code, _ = strconv.Atoi(m.Header.Get(micro.ErrorCodeHeader))
-		}
+// change changes an order, asking again until it is done or the answer says that it
+// is too late, in this word; note takes what it was.
+func (l *load) change(ctx context.Context, id, what, fields, late string, note func(*ack, answer)) {
+	said := noAnswer
+	for said == noAnswer && ctx.Err() == nil {
+		data, code, ok := l.ask(ctx, "orders."+what, fmt.Sprintf(`{"order_id":%q,%s}`, id, fields))
 		switch {
+		case !ok:
 		case code == 0:
-			end = wasCancelled
-		case code == 409 && strings.Contains(string(m.Data), "any more"):
-			end = cameTooLate
-		case code == 409, code == 429, code >= 500: // 409: it is being changed at this moment
+			said = done
+		case code == 409 && strings.Contains(string(data), late):
+			said = tooLate
+		case code == 409: // it is not paid yet, or being changed at this moment
 			sleep(ctx, 50*time.Millisecond)
 		default:
-			l.complain(checkAcks, "cancelling order %s was refused: %s", id, m.Data)
-			end = cameTooLate
+			l.complain(checkAcks, "%s of order %s was refused: %s", what, id, data)
+			said = tooLate
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.orders[id]
-	a.cancels = end
+	note(&a, said)
 	l.orders[id] = a
 }
 
-// paid: at most one debit for an order, and none beside a decline.
-func (e *evidence) paid() (int, []violation) {
-	f := finder{check: checkPaid}
-	first := map[string]eventstore.Event{}
-	for _, ev := range e.events[ordersStream] {
-		if ev.Type != (order.PaymentDebited{}).EventType() && ev.Type != (order.PaymentDeclined{}).EventType() {
-			continue
-		}
-		if was, twice := first[ev.Aggregate]; twice {
-			f.add("%s comes after %s", line(ev), line(was))
-		}
-		first[ev.Aggregate] = ev
-	}
-	return len(first), f.found
+// paidIn is a deposit that was asked for.
+type paidIn struct {
+	customer string
+	amount   order.Money
+	answered bool
 }
 
-// money: each account is the sum of its entries, and each key of a payment has
-// what goes with the order of that id: one debit if that was shipped, and none
-// that was not undone if it ended without.
-func (e *evidence) money() (int, []violation) {
-	f := finder{check: checkMoney}
-	sums, keys := map[string]order.Money{}, map[string]string{}
-	for _, ev := range e.events[accountsStream] {
-		entry, err := (ledger.Account{}).Decode(ev.Type, ev.Schema, ev.Data)
-		if err != nil {
-			f.add("%s: %v", line(ev), err)
-			continue
-		}
-		account := entry.Customer + " " + entry.Currency
-		switch entry.Kind {
-		case ledger.Debited:
-			sums[account] -= entry.Amount
-		case ledger.Voided:
-			sums[account] += entry.Amount
-		}
-		if has := entry.Balances[entry.Currency]; has != sums[account] {
-			f.add("%s says that %s has %v, and the entries make %v", line(ev), account, has, sums[account])
-		}
-		keys[entry.Key] += " " + entry.Kind
+// deposit pays in.
+func (l *load) deposit(ctx context.Context, customer, id string, amount order.Money) {
+	data, code, ok := l.ask(ctx, "accounts.deposit", fmt.Sprintf(`{"customer_id":%q,"amount":%v,"deposit_id":%q}`, customer, amount, id))
+	if ok && code != 0 {
+		l.complain(checkAcks, "deposit %s of %s was refused: %s", id, customer, data)
 	}
-	folded, err := fold(e.events[ordersStream])
-	if err != nil {
-		f.add("%v", err)
+	if ok {
+		l.deposits.Add(1)
 	}
-	for id := range e.orders {
-		var allowed []string
-		switch o := folded[id]; o.Status {
-		case order.Shipped, order.Delivered:
-			allowed = []string{" debited"}
-		case order.Rejected, order.Cancelled:
-			allowed = []string{" debited voided", " declined", " closed"}
-		default:
-			continue // it is stuck, which another check finds
-		}
-		if !slices.Contains(allowed, keys[id]) {
-			f.add("order %s is %s, and its payment is:%s", id, folded[id].Status, keys[id])
-		}
-	}
-	return len(keys), f.found
-}
-
-// ends: every accepted order came to the end that is due.
-func (e *evidence) ends() (int, []violation) {
-	f := finder{check: checkEnds}
-	folded, err := fold(e.events[ordersStream])
-	if err != nil {
-		f.add("%v", err)
-	}
-	for id, due := range e.orders {
-		if o := folded[id]; !due.allows(o) {
-			f.add("order %s was accepted and is %q at version %d (%s), and due is %+v", id, o.Status, o.Version, o.Reason, due)
-		}
-	}
-	for _, letter := range e.letters {
-		f.add("%s: %.300s", line(letter), letter.Data)
-	}
-	return len(e.orders), f.found
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paidIn[id] = paidIn{customer, amount, ok && code == 0}
 }

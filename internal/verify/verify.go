@@ -81,6 +81,7 @@ type Report struct {
 	Settled float64 `json:"settled"` // seconds from the last harm until all was at its end
 
 	Orders    int64 `json:"orders"`
+	Deposits  int64 `json:"deposits"`
 	Appends   int64 `json:"appends"`
 	Conflicts int64 `json:"conflicts"`
 	Repeats   int64 `json:"repeats"`
@@ -88,6 +89,7 @@ type Report struct {
 	Unknown   int64 `json:"unknown"` // appends that were never answered
 	Events    int   `json:"events"`
 
+	Ends        map[string]int `json:"ends"` // of orders
 	Faults      map[string]int `json:"faults"`
 	CrashPoints map[string]int `json:"crash_points"`
 	Checks      []result       `json:"checks"`
@@ -214,7 +216,7 @@ func (c *command) verify(ctx context.Context, dir string) (_ *Report, _ *evidenc
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &load{nc: nc, store: store, began: time.Now(), orders: map[string]ack{}}
+	l := &load{nc: nc, store: store, began: time.Now(), orders: map[string]ack{}, paidIn: map[string]paidIn{}}
 	return c.run(ctx, f, l, js, pg)
 }
 
@@ -238,7 +240,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	stopBar := c.progress(loading, f, l)
 	var callers, harm sync.WaitGroup
 	for i := range c.Orders {
-		callers.Go(func() { l.placeOrders(loading, answers, i, c.Seed) })
+		callers.Go(func() { l.placeOrders(answers, func() bool { return loading.Err() == nil }, i, c.Seed) })
 	}
 	for i := range c.Writers {
 		callers.Go(func() { l.writeRaw(loading, answers, i, c.Seed) })
@@ -248,6 +250,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 		s := &saboteur{f: f, js: js, pg: pg, rand: rand.New(rand.NewPCG(c.Seed, 2))} //nolint:gosec // no secret
 		s.run(loading)
 	})
+	harm.Go(func() { f.absences(loading, rand.New(rand.NewPCG(c.Seed, 4))) }) //nolint:gosec // no secret
 	harm.Go(func() { f.rebuilds(loading, rand.New(rand.NewPCG(c.Seed, 3))) }) //nolint:gosec // no secret
 	for loading.Err() == nil && f.err() == nil {
 		sleep(loading, 100*time.Millisecond)
@@ -256,6 +259,14 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	harm.Wait()
 	f.calm()
 	calmed := time.Now()
+	callers.Wait()
+	// All ways once more, in peace: so each was gone in every run.
+	all := l.placed.Load() + int64(len(ways))
+	for i := range c.Orders {
+		callers.Go(func() {
+			l.placeOrders(answers, func() bool { return l.placed.Load() < all && answers.Err() == nil }, c.Orders+i, c.Seed)
+		})
+	}
 	callers.Wait()
 	stopBar()
 	if err := errors.Join(f.err(), ctx.Err()); err != nil {
@@ -275,7 +286,7 @@ func (c *command) run(ctx context.Context, f *fleet, l *load, js jetstream.JetSt
 	e.wrong = append(e.wrong, f.wrong...)
 	return &Report{
 		Seed: c.Seed, Seconds: calmed.Sub(began).Seconds(), Settled: took.Seconds(),
-		Orders: l.accepted.Load(), Appends: l.appended.Load(), Conflicts: l.conflicts.Load(), Repeats: l.repeats.Load(),
+		Orders: l.accepted.Load(), Deposits: l.deposits.Load(), Ends: e.howMany(), Appends: l.appended.Load(), Conflicts: l.conflicts.Load(), Repeats: l.repeats.Load(),
 		Reads: l.reads.Load(), Unknown: l.unknown.Load(), Events: len(e.events[ordersStream]) + len(e.events[accountsStream]) + len(e.events[rawStream]),
 		Faults: f.counts, CrashPoints: f.hits, Checks: e.judge(),
 	}, e, unsettled
@@ -305,8 +316,11 @@ func (c *command) print(w io.Writer, r *Report) error {
 		return e.Encode(r)
 	}
 	fmt.Fprintf(w, "seed %d, %.0f s of harm, all at its end %.1f s later\n", r.Seed, r.Seconds, r.Settled)
-	fmt.Fprintf(w, "%d orders, %d appends, %d conflicts, %d repeats, %d reads, %d never answered: %d events\n\n",
-		r.Orders, r.Appends, r.Conflicts, r.Repeats, r.Reads, r.Unknown, r.Events)
+	fmt.Fprintf(w, "%d orders, %d deposits, %d appends, %d conflicts, %d repeats, %d reads, %d never answered: %d events\n\n",
+		r.Orders, r.Deposits, r.Appends, r.Conflicts, r.Repeats, r.Reads, r.Unknown, r.Events)
+	for _, name := range slices.Sorted(maps.Keys(r.Ends)) {
+		fmt.Fprintf(w, "%6d  orders %s\n", r.Ends[name], name)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
 		fmt.Fprintf(w, "%6d  %s\n", r.Faults[name], name)
 	}

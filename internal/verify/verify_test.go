@@ -26,6 +26,7 @@ func TestOnPostgres(t *testing.T) {
 		"--dir", t.TempDir(), "--orders", "4", "--writers", "16", "--postgres", server.URL("postgres")).Output()
 	var report struct {
 		Orders, Appends int
+		Ends            map[string]int
 		Faults          map[string]int
 		Checks          []struct {
 			Name       string
@@ -36,7 +37,7 @@ func TestOnPostgres(t *testing.T) {
 	if bad := json.Unmarshal(out, &report); err != nil || bad != nil {
 		t.Fatalf("%v, %v: %s", err, bad, out)
 	}
-	if report.Orders == 0 || report.Appends == 0 || len(report.Faults) == 0 || len(report.Checks) != 9 {
+	if report.Orders == 0 || report.Ends["shipped"] == 0 || report.Appends == 0 || len(report.Faults) == 0 || len(report.Checks) != 9 {
 		t.Errorf("it did too little: %s", out)
 	}
 	for _, c := range report.Checks {
