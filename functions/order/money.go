@@ -60,7 +60,7 @@ func isHuge(s string) bool {
 // keepsDigits tells whether decimal.Parse keeps every digit of s. It rounds
 // what is longer, so that 1e-30 would be nothing, and 199.999...9 be 200.
 func keepsDigits(s string) bool {
-	mantissa, power, hasPower := strings.Cut(strings.ToLower(s), "e")
+	mantissa, power, hasPower := strings.Cut(strings.ToLower(strings.TrimLeft(s, "+-")), "e")
 	whole, frac, _ := strings.Cut(mantissa, ".")
 	frac = strings.TrimRight(frac, "0")
 	exponent := 0

@@ -58,6 +58,20 @@ func TestMoney(t *testing.T) {
 	}
 }
 
+// TestMoneyIsReadAsItWasWritten, also where it has the most digits.
+func TestMoneyIsReadAsItWasWritten(t *testing.T) {
+	for _, m := range []order.Money{1, -1, 1_000_000_000_000_000_025, -1_000_000_000_000_000_025, 4_000_000_000_000_000_001, -4_000_000_000_000_000_001} {
+		written, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read order.Money
+		if err := json.Unmarshal(written, &read); err != nil || read != m {
+			t.Errorf("%s is read as %s, %v", written, read, err)
+		}
+	}
+}
+
 // FuzzMoney holds what is taken to what math/big makes of it: no digit is lost.
 func FuzzMoney(f *testing.F) {
 	for _, s := range []string{"1", "0.01", "-12.5", "1e5", "92233720368547758.07", "1e-30", "199.99999999999999999999", "100e-2"} {

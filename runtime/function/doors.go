@@ -80,7 +80,7 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 		if !ok {
 			return fmt.Errorf("decode %s at position %d: %w: got a %T", m.Type, m.Position, ErrDecode, next.event)
 		}
-		_, err = decide(WithCause(ctx, causeBy(ctx, m)), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
+		_, _, err = decide(WithCause(ctx, causeBy(ctx, m)), run, m.Aggregate, next, m.ID, func(ctx context.Context, state S) ([]D, error) {
 			return handle(ctx, state, event)
 		})
 		return err

@@ -87,6 +87,9 @@ func Jitter(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Int64N(2*fifth+1)-fifth) //nolint:gosec // no secret
 }
 
+// errIDUsed is told to who sends another request under an id.
+var errIDUsed = &Refusal{Code: CodeConflict, Reason: "this id was used for something else"}
+
 // RefusalOf is what a caller is told of a handler's error; nil if nothing but
 // that something went wrong here.
 func RefusalOf(err error, stopping bool) *Refusal {
@@ -101,7 +104,7 @@ func RefusalOf(err error, stopping bool) *Refusal {
 	case errors.As(err, &invalid):
 		return &Refusal{Code: CodeInvalid, Field: invalid.Field, Reason: invalid.Reason}
 	case errors.As(err, &taken):
-		return &Refusal{Code: CodeConflict, Reason: "this id was used for something else"}
+		return errIDUsed
 	case errors.Is(err, ErrConflicts):
 		return &Refusal{Code: CodeConflict, Reason: "it is being changed by others at this moment; try again"}
 	case errors.Is(err, eventstore.ErrOverloaded):

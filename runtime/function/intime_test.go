@@ -30,7 +30,7 @@ func (mute) ReadAggregate(ctx context.Context, _ eventstore.AggregateRead) iter.
 // where it may be: not an append that had all the time that one needs.
 func TestLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := inTime{mute{}}
+		store := inTime{mute{}, NewCache()}
 		read := func(ctx context.Context) error {
 			_, err := eventstore.Collect(store.ReadAggregate(ctx, eventstore.AggregateRead{}))
 			return err

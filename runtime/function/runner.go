@@ -78,7 +78,7 @@ func NewRunner(function string, store eventstore.Store, cache *Cache) *Runner {
 	if cache == nil {
 		cache = NewCache()
 	}
-	return &Runner{function: function, store: inTime{store}, cache: cache}
+	return &Runner{function: function, store: inTime{store, cache}, cache: cache}
 }
 
 // Log reads a stream.
@@ -129,6 +129,17 @@ func WithEdited(ctx context.Context) context.Context {
 
 func isEdited(ctx context.Context) bool { return ctx.Value(editedKey{}) != nil }
 
+type verifyKey struct{}
+
+// WithVerify has the event looked up in the event store before it is decided on:
+// it has been in hand, or on its way, for so long that the store may have come
+// back from a backup or a standby without it.
+func WithVerify(ctx context.Context) context.Context {
+	return context.WithValue(ctx, verifyKey{}, true)
+}
+
+func isToVerify(ctx context.Context) bool { return ctx.Value(verifyKey{}) != nil }
+
 // Now is when the message in hand was taken up: UTC, in whole microseconds.
 // All that one decision says of the time agrees.
 func Now(ctx context.Context) time.Time {
@@ -146,27 +157,45 @@ type arrived[D DomainEvent] struct {
 	size    int
 }
 
+// repeat says whether an append is stored already.
+type repeat int
+
+const (
+	newly     repeat = iota
+	alike            // by an append of events of the same types
+	otherwise        // by one of others
+)
+
 // decide loads, decides and appends until no one else was faster. The state
-// includes the event that arrived; without one it is the latest.
+// includes the event that arrived; without one it is the latest. The state it
+// answers is the one after the append, unless that is a repeat.
 func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	next *arrived[D], seed string, decision func(context.Context, S) ([]D, error),
-) (S, error) {
+) (S, repeat, error) {
 	ctx = withRunner(ctx, r)
-	seen := arrive[S](r, aggregate, next)
-	fresh, atLeast := false, uint64(0)
+	var seen loaded[S]
+	if isToVerify(ctx) {
+		r.cache.known.Remove(aggregateKey{seen.state.Stream(), aggregate})
+	} else {
+		seen = arrive[S](r, aggregate, next)
+	}
+	fresh, atLeast, arrivedAt := false, uint64(0), uint64(0)
 	if next != nil {
-		atLeast = next.version
+		atLeast, arrivedAt = next.version, next.version
 	}
 	for range maxDecisions {
 		if seen.version < atLeast || atLeast == 0 {
 			var err error
 			if seen, err = load(ctx, r, aggregate, seen); err != nil {
-				return seen.state, err
+				return seen.state, newly, err
 			}
 			fresh = true
 		}
-		if next == nil && seen.version == 0 {
-			return seen.state, errNotThere
+		switch {
+		case seen.version < arrivedAt:
+			return seen.state, newly, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, errLost)
+		case next == nil && seen.version == 0:
+			return seen.state, newly, errNotThere
 		}
 		decided, err := decision(ctx, seen.state)
 		if err != nil && isRefusal(err) && !fresh {
@@ -174,12 +203,12 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 			continue
 		}
 		if err != nil || len(decided) == 0 {
-			return seen.state, err
+			return seen.state, newly, err
 		}
-		after, _, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
+		after, repeated, err := appendDecided(ctx, r, aggregate, seen, seed, decided)
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
-			return after.state, err
+			return after.state, repeated, err
 		}
 		if conflict.Actual < seen.version {
 			// The store has less than it had: it was restored.
@@ -188,8 +217,11 @@ func decide[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		}
 		atLeast, fresh = 0, false
 	}
-	return seen.state, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, ErrConflicts)
+	return seen.state, newly, fmt.Errorf("decide on %s %q: %w", seen.state.Stream(), aggregate, ErrConflicts)
 }
+
+// errLost says that the event in hand is not in the event store.
+var errLost error = &Refusal{Code: CodeConflict, Reason: "the event store does not have this event: it came back without it, from a backup or a standby"}
 
 // arrive is what is known of an aggregate, with the event that arrived if that
 // is the next one.
@@ -206,11 +238,22 @@ func arrive[S State[S, D], D DomainEvent](r *Runner, aggregate string, next *arr
 var errNotThere = errors.New("there is no such aggregate")
 
 // command decides on the aggregate as it is now; one that is not there is
-// refused.
+// refused. A request that comes again under its id is answered the state now,
+// and another one under that id is refused.
 func command[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	decision func(context.Context, S) ([]D, error),
 ) (S, error) {
-	return decide(ctx, r, aggregate, nil, CauseOf(ctx).ID, decision)
+	state, repeated, err := decide(ctx, r, aggregate, nil, "request:"+CauseOf(ctx).ID, decision)
+	switch {
+	case err != nil:
+		return state, err
+	case repeated == otherwise:
+		return state, errIDUsed
+	case repeated == alike:
+		now, err := load(ctx, r, aggregate, loaded[S]{})
+		return now.state, err
+	}
+	return state, nil
 }
 
 // create decides on an aggregate that is not there yet, without looking: the
@@ -228,7 +271,7 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 	if len(decided) == 0 {
 		return none.state, fmt.Errorf("create %s %q: nothing was decided", none.state.Stream(), aggregate)
 	}
-	made, repeated, err := appendDecided(ctx, r, aggregate, none, aggregate, decided)
+	made, repeated, err := appendDecided(ctx, r, aggregate, none, "create:"+aggregate, decided)
 	var (
 		conflict *eventstore.ConflictError
 		taken    *eventstore.IDError
@@ -239,7 +282,7 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 		if made, err = load(ctx, r, aggregate, none); err != nil {
 			return none.state, err
 		}
-	case err != nil || !repeated:
+	case err != nil || repeated == newly:
 		return made.state, err
 	}
 	again, err := decision(ctx, made.state)
@@ -253,12 +296,12 @@ func create[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggreg
 // a new aggregate that was made before by the same append, as it was made then.
 func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate string,
 	seen loaded[S], seed string, decided []D,
-) (after loaded[S], repeated bool, err error) {
+) (after loaded[S], repeated repeat, err error) {
 	stream := seen.state.Stream()
 	events := make([]eventstore.Event, len(decided))
 	for i, d := range decided {
 		if events[i], err = newEvent(ctx, r, aggregate, eventID(r.function, stream, seed, i), d); err != nil {
-			return seen, false, err
+			return seen, newly, err
 		}
 	}
 	crash.At(crash.BeforeAppend)
@@ -266,22 +309,28 @@ func appendDecided[S State[S, D], D DomainEvent](ctx context.Context, r *Runner,
 		Stream: stream, Aggregate: aggregate, Expected: eventstore.Exactly(seen.version), Events: events,
 	})
 	if err != nil {
-		return seen, false, err
+		return seen, newly, err
 	}
 	crash.At(crash.AfterAppend)
 	if done.Duplicate {
+		repeated = alike
+		for i, e := range done.Events {
+			if e.Type != events[i].Type {
+				repeated = otherwise
+			}
+		}
 		if seen.version > 0 {
-			return seen, true, nil // a redelivery; the state after it is anyone's guess
+			return seen, repeated, nil // the state after it is anyone's guess
 		}
 		stored, err := fold(loaded[S]{}, done.Events)
-		return stored, true, err
+		return stored, repeated, err
 	}
 	after = seen
 	for i, d := range decided {
 		after.state, after.version, after.size = after.state.Evolve(d), done.Events[i].Version, after.grown(done.Events[i])
 	}
 	remember(r, aggregate, after)
-	return after, false, nil
+	return after, newly, nil
 }
 
 // newEvent is what was decided, in its envelope.
@@ -364,7 +413,9 @@ func remember[S interface{ Stream() string }](r *Runner, aggregate string, l loa
 }
 
 // eventID derives the id of the i-th event that a function decides on for a
-// cause, so that deciding again appends nothing twice.
+// cause, so that deciding again appends nothing twice. The seed is the cause's id:
+// an event's, which has no colon, or after "request:" or "create:" what a caller
+// chose, so that no caller can take the id of what an event is to cause.
 func eventID(function, stream, seed string, i int) string {
 	return DeriveID(function, stream, seed, strconv.Itoa(i))
 }

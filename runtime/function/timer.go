@@ -81,7 +81,7 @@ func Timer[S State[S, D], D DomainEvent](t Deadlines[S, D]) Door {
 			return t.Due(known.state), nil
 		},
 		Fire: func(ctx context.Context, run *Runner, m Message) (later time.Time, err error) {
-			_, err = decide(WithCause(ctx, causeBy(ctx, m)), run, m.Aggregate, nil, m.ID, func(ctx context.Context, state S) ([]D, error) {
+			_, _, err = decide(WithCause(ctx, causeBy(ctx, m)), run, m.Aggregate, nil, m.ID, func(ctx context.Context, state S) ([]D, error) {
 				due := t.Due(state)
 				later = time.Time{}
 				switch {

@@ -92,6 +92,7 @@ type delivery struct {
 	stored     time.Time // by the server's clock; zero of a replay
 	began      time.Time
 	edited     bool // the event's data is not what is stored
+	waited     bool // for something that was away
 	// due is until when its aggregate waits, if it is to be parked once it is handled.
 	due      time.Time
 	observed Observation

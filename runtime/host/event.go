@@ -89,6 +89,9 @@ func (e *eventDoor) handle(d *delivery) (err error) {
 	if d.edited {
 		ctx = function.WithEdited(ctx)
 	}
+	if d.deliveries > 1 || d.waited {
+		ctx = function.WithVerify(ctx)
+	}
 	return e.one(ctx, d)
 }
 

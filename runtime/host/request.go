@@ -151,12 +151,8 @@ func (r *requestDoor) prepare(data []byte) (p function.Prepared, err error) {
 func (r *requestDoor) run(a asked, p function.Prepared, within time.Duration) (reply []byte, err error) {
 	defer recovered(&err)
 	a.observed.Begin()
-	id := a.msg.Header.Get(nats.MsgIdHdr)
-	if id == "" {
-		id = nuid.Next()
-	}
 	ctx := function.WithCause(a.observed.Context(r.h.work), function.Cause{
-		ID: printable(id), Traceparent: printable(a.msg.Header.Get("traceparent")), Time: time.Now(),
+		ID: requestID(a.msg.Header.Get(nats.MsgIdHdr)), Traceparent: printable(a.msg.Header.Get("traceparent")), Time: time.Now(),
 	})
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -280,6 +276,18 @@ func headerText(s string) string {
 		}
 		return c
 	}, s)
+}
+
+// requestID is the id of a request: what the caller gave it, or, where that can't
+// stand in an event, an id that is derived of it.
+func requestID(given string) string {
+	switch {
+	case given == "":
+		return nuid.Next()
+	case printable(given) == "":
+		return function.DeriveID("request", given)
+	}
+	return given
 }
 
 // printable keeps an outside value out of the store's metadata when it does

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,27 @@ func TestARepeatedCommandIsDoneOnce(t *testing.T) {
 	w.send("counters.add", `{"id":"a","by":2}`, nats.Header{nats.MsgIdHdr: {"m2"}})
 	if n := w.count("COUNTERS", "counted"); n != 2 {
 		t.Errorf("%d were counted, of two commands", n)
+	}
+}
+
+// TestIDsThatNoEventCanHave are as good as any other: each is its own request's.
+func TestIDsThatNoEventCanHave(t *testing.T) {
+	w := newWorld(t)
+	w.start(function.Function{Name: "counters", Doors: []function.Door{
+		function.Create("counters.open", open), function.Command("counters.add", add),
+	}})
+	w.request("counters.open", `{"id":"a"}`)
+	ids := []string{"cancel order 1", "cancel order 2", "größe", strings.Repeat("x", 201), strings.Repeat("x", 202)}
+	for range 2 {
+		for _, id := range ids {
+			m := w.send("counters.add", `{"id":"a","by":1}`, nats.Header{nats.MsgIdHdr: {id}})
+			if code := m.Header.Get(micro.ErrorCodeHeader); code != "" {
+				t.Errorf("%q is answered %s: %s", id, code, m.Data)
+			}
+		}
+	}
+	if n := w.count("COUNTERS", "counted"); n != len(ids) {
+		t.Errorf("%d were counted, of %d commands", n, len(ids))
 	}
 }
 

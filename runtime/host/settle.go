@@ -43,7 +43,7 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 		}
 		c.log.WarnContext(c.context(d), "event waits in hand", "position", d.position, "error", err)
 		if !held {
-			held, asked = true, time.Now()
+			held, d.waited, asked = true, true, time.Now()
 			defer c.waiting(err)()
 		}
 		if time.Since(asked) > c.h.opts.StoreCheckInterval {
