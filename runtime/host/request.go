@@ -30,6 +30,10 @@ const waitingPerSlot = 1
 // take all places, and the endpoint from all others. At least one may wait.
 const placesPerTurn = 8
 
+// unseenPerPlace is how many requests may lie unseen in the client for each place.
+// To refuse one takes some microseconds.
+const unseenPerPlace = 8
+
 // TimeoutHeader is how long the caller waits for the answer, a duration like 2s.
 // NATS itself does not tell. Who has given up is not begun, and a handler's
 // context ends when its caller gives up.
@@ -84,7 +88,7 @@ func (r *requestDoor) take(m *nats.Msg) {
 		Function: r.h.f.Name, Door: r.door.Subject(), Subject: m.Subject, Header: m.Header, Size: len(m.Data), At: a.began,
 	})
 	r.limit.arrive(a.began, r.jobs.holds())
-	if r.jobs.full() { // before it costs anything
+	if r.jobs.full() || r.isBehind(m.Sub) { // before it costs anything
 		r.refuse(a, tooMany)
 		return
 	}
@@ -118,6 +122,13 @@ func (r *requestDoor) take(m *nats.Msg) {
 	case errors.Is(err, errKeyFull):
 		r.refuse(a, tooManyOfOne)
 	}
+}
+
+// isBehind tells whether more have come that nobody has looked at yet than could
+// be taken soon: then this one is late already, and so would be those behind it.
+func (r *requestDoor) isBehind(sub *nats.Subscription) bool {
+	unseen, _, err := sub.Pending()
+	return err == nil && unseen > unseenPerPlace*placesOf(r.h.f.Concurrency)
 }
 
 var (
