@@ -61,6 +61,12 @@ func Find(ctx context.Context, nc *nats.Conn, name string) ([]Instance, error) {
 	return all, nil
 }
 
+// Running asks who runs of the service called name, and nothing of what they did:
+// one right is enough, to publish to $SRV.INFO.name.
+func Running(ctx context.Context, nc *nats.Conn, name string) ([]micro.Info, error) {
+	return ask[micro.Info](ctx, nc, micro.InfoVerb, name)
+}
+
 // ask puts a question to all and gathers the answers until they stop coming.
 func ask[A any](ctx context.Context, nc *nats.Conn, verb micro.Verb, name string) ([]A, error) {
 	var all []A

@@ -51,6 +51,10 @@ type consumer struct {
 	begun    *counter // of suspects
 	crowd    crowd    // in backoff
 	park     *parking // may be nil
+	// wide says that what is pulled from brings more than the door handles, and
+	// wider when somebody was seen last who handles that. Both are of the loop that pulls.
+	wide  bool
+	wider time.Time
 
 	pull    context.Context //nolint:containedctx // ends when the drain begins
 	endPull context.CancelFunc
@@ -172,10 +176,18 @@ func (c *consumer) find(ctx context.Context) (jetstream.Consumer, error) {
 		return nil, err
 	}
 	found, _, err := c.durable.Ensure(ctx, stream)
-	if err == nil && c.found != nil {
+	if err != nil {
+		return nil, err
+	}
+	if c.isWide(found) {
+		if err := c.mayTake(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if c.found != nil {
 		c.found()
 	}
-	return found, err
+	return found, nil
 }
 
 // reachStore tells whether the event store answers. A process that can't reach
@@ -212,7 +224,7 @@ func (c *consumer) take(m jetstream.Msg) {
 		c.giveBack(d)
 		return
 	}
-	if foreign := c.subject != all(c.stream) && m.Subject() != c.subject; foreign {
+	if foreign := c.subject != all(c.stream) && m.Subject() != c.subject; foreign && !c.wide {
 		c.giveBack(d)
 		c.cutOff(errWidened)
 		return

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
-	"github.com/waybill-go/waybill/runtime/host"
 )
 
 // twice decides on two types of events: it counts what was opened, and counts
@@ -235,33 +233,86 @@ func (w *world) valueOf(id string) (n int) {
 }
 
 // TestAReleaseBeforeGivesBack what it has no door for, when a durable was widened
-// under it, and takes no more.
+// under it, and takes no more beside the release that has.
 func TestAReleaseBeforeGivesBack(t *testing.T) {
 	w := newWorld(t)
-	var calls atomic.Int32
-	old := w.start(step("grows", func(ctx context.Context, c counter, e opened) ([]event, error) {
-		calls.Add(1)
-		return countOnce(ctx, c, e)
-	}))
+	old := w.start(step("grows", countOnce))
 	w.eventually("be ready", old.Ready)
-	d, _ := host.DurableOf(step("grows", countOnce))
-	cfg := d.Config
-	cfg.FilterSubject = "COUNTERS.>"
-	js, err := jetstream.New(w.nc)
-	if err != nil {
-		t.Fatal(err)
+	young := w.start(twice("grows"))
+	w.widen("grows") // as if none had pulled at that moment
+	w.eventually("take over", young.Ready)
+	w.append(10)
+	w.isEventually(20)
+	w.eventually("stay away", func() error { return w.stays("grows", "runs: grows 2.0.0 handles COUNTERS.counted") })
+	if err := old.Ready(); err != nil {
+		t.Errorf("who replaces it waits for %v", err)
 	}
-	if _, err := js.UpdateConsumer(t.Context(), "COUNTERS", cfg); err != nil {
-		t.Fatal(err)
-	}
+	w.appendFrom(10, 20)
+	w.isEventually(40)
+}
+
+// TestADoorLess: a release goes back from two event doors to one. Nothing is lost
+// or handled twice, and nothing stands still; what it has no door for is done.
+func TestADoorLess(t *testing.T) {
+	w := newWorld(t)
+	young := w.start(twice("shrinks"))
+	w.append(5)
+	w.isEventually(10)
+	old := w.start(step("shrinks", countOnce))
+	w.eventually("leave it to the newer one", func() error { return w.stays("shrinks", "handles COUNTERS.counted") })
+	w.appendFrom(5, 10)
+	w.isEventually(20)
+	w.stop(young)
+	w.appendFrom(10, 20)
+	w.isEventually(30)
 	w.other("c0")
-	w.eventually("give it back", func() error {
-		if err := old.Ready(); err == nil || !strings.Contains(err.Error(), "COUNTERS.>") {
-			return fmt.Errorf("it is ready, or says %w", err)
+	w.eventually("acknowledge what has no door", func() error {
+		if c := w.consumer("shrinks"); c.NumPending > 0 || c.NumAckPending > 0 || c.Config.FilterSubject != "COUNTERS.>" {
+			return fmt.Errorf("%+v", c)
 		}
 		return nil
 	})
-	if c := w.consumer("grows"); c.AckFloor.Stream != 0 || calls.Load() != 0 {
-		t.Errorf("it acknowledged: %+v", c)
+	if n := w.count("DEADLETTERS", "buried"); n != 0 {
+		t.Errorf("%d were buried", n)
+	}
+	again := w.start(twice("shrinks"))
+	w.eventually("leave it again", func() error { return w.stays("shrinks", "handles COUNTERS.counted") })
+	w.appendFrom(20, 25)
+	w.isEventually(40)
+	w.stop(again)
+	w.stop(old)
+}
+
+// stays tells whether a replica of the function says why it takes no events.
+func (w *world) stays(name, want string) error {
+	w.t.Helper()
+	found, err := discovery.Find(w.t.Context(), w.nc, name)
+	if err != nil {
+		return err
+	}
+	said := []string{}
+	for _, i := range found {
+		for _, s := range i.Stats {
+			if problem := discovery.HealthOf(s).Problem; strings.Contains(problem, want) {
+				return nil
+			} else if problem != "" {
+				said = append(said, problem)
+			}
+		}
+	}
+	return fmt.Errorf("they say %q", said)
+}
+
+// widen has the durable bring all events.
+func (w *world) widen(name string) {
+	w.t.Helper()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg := w.consumer(name).Config
+	cfg.FilterSubject = "COUNTERS.>"
+	if _, err := js.UpdateConsumer(w.t.Context(), "COUNTERS", cfg); err != nil {
+		w.t.Fatal(err)
 	}
 }

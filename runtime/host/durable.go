@@ -113,7 +113,7 @@ func (d Durable) Ensure(ctx context.Context, stream jetstream.Stream) (c jetstre
 
 // find looks the durable up. One that is there is taken as it is: where it
 // starts can't be changed, and its settings may be those of a newer release.
-// Only its filter must be the function's.
+// Only its filter must be the function's, or all: see wide.go.
 func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
 	found, err := stream.Consumer(ctx, d.Config.Durable)
 	if err != nil {
@@ -121,7 +121,7 @@ func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	}
 	has := found.CachedInfo().Config.FilterSubject
 	switch {
-	case has == d.Config.FilterSubject:
+	case has == d.Config.FilterSubject, has == all(d.Stream):
 		return found, nil
 	case d.Config.FilterSubject == all(d.Stream):
 		return d.widen(ctx, stream, found.CachedInfo())

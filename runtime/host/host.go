@@ -7,6 +7,7 @@
 //	serve.go     a protocol of its own, and what it asks of other functions
 //	relay.go     what the relay makes for functions
 //	durable.go   a durable consumer: what it is to be, found, made
+//	wide.go      one that a newer release widened
 //	consumer.go  has it, and what came from it in hand
 //	pull.go      pulls from it, and keeps the leases
 //	problem.go   what keeps it from that, and who is told

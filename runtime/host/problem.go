@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -129,6 +130,9 @@ func (c *consumer) waiting(why error) (done func()) {
 func (c *consumer) ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(c.state, errWider) {
+		return nil // its work is done; and who replaces one by the other waits for this
+	}
 	if c.state != nil {
 		return fmt.Errorf("consume %s: %w", c.subject, c.state)
 	}

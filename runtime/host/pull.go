@@ -38,6 +38,10 @@ func (c *consumer) pullFrom(durable jetstream.Consumer) error {
 	if c.park != nil {
 		c.park.bound(durable.CachedInfo().Config)
 	}
+	if c.wide = c.isWide(durable); c.wide {
+		c.log.Warn("the durable was widened by a release with more event doors, of which none runs: events without a door here are acknowledged unseen",
+			"durable", c.h.f.Name, "subject", c.subject)
+	}
 	leases, endLeases := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.extend(leases, durable.CachedInfo().Config.AckWait/leaseParts) })
@@ -87,6 +91,10 @@ func (c *consumer) isStill(made time.Time) error {
 		return nil // it can't be asked; the pulls tell what else there is
 	case !durable.CachedInfo().Created.Equal(made):
 		return errAnew
+	case c.wide:
+		if err := c.mayTake(ctx); err != nil {
+			c.cutOff(err) // what is in hand is finished first
+		}
 	}
 	return nil
 }
