@@ -142,7 +142,7 @@ func (p *production) startFunctions() {
 	p.t.Helper()
 	review := p.run("review")
 	eventually(p.t, "say who makes the durable", func() error {
-		if out := review.out.String(); !strings.Contains(out, "make durable review of ORDERS") || !strings.Contains(out, "waybill provision") {
+		if out := review.out.String(); !strings.Contains(out, "make durable review of ORDERS") || !strings.Contains(out, "the command provision") {
 			return errors.New(out)
 		}
 		return nil

@@ -37,7 +37,7 @@ func TestRefill(t *testing.T) {
 	url := "NATS_URL=nats://" + s.nats
 	eventually(t, "say what is wrong", func() error {
 		ls := s.start("ls", url)
-		if code := ls.ended(); code != 1 || !strings.Contains(ls.out.String(), "waybill refill ORDERS") {
+		if code := ls.ended(); code != 1 || !strings.Contains(ls.out.String(), "the command refill ORDERS") {
 			return fmt.Errorf("%d: %s", code, ls.out.String())
 		}
 		return nil

@@ -63,7 +63,7 @@ func TestSQLBackWithLess(t *testing.T) {
 				add(t, f.store, 1)
 			}
 			eventually(t, "tell it", func() error {
-				if p := fmt.Sprint(f.relay.Status()); !strings.Contains(p, "waybill refill") {
+				if p := fmt.Sprint(f.relay.Status()); !strings.Contains(p, "the command refill") {
 					return fmt.Errorf("status %s", p)
 				}
 				return nil

@@ -22,7 +22,7 @@ type MismatchError struct{ Stream, Reason string }
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("JetStream stream %s is not a copy of the event store's: %s; nothing is relayed. "+
 		"Is this the right event store (EVENTSTORE_DB, DATA_DIR), and the right NATS (NATS_URL)? "+
-		"If so, have the stream made anew from SQL: waybill refill %s",
+		"If so, have the stream made anew from SQL, with the command refill %s",
 		e.Stream, e.Reason, e.Stream)
 }
 

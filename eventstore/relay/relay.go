@@ -312,7 +312,7 @@ func CheckServer(nc *nats.Conn) error {
 		}
 	}
 	if slices.Compare(has[:], minServer[:]) < 0 {
-		return fmt.Errorf("use NATS server %q at %s: it is %s; Waybill needs %d.%d or newer",
+		return fmt.Errorf("use NATS server %q at %s: it is %s, and %d.%d or newer is needed",
 			nc.ConnectedServerName(), nc.ConnectedUrlRedacted(), version, minServer[0], minServer[1])
 	}
 	if needs := int64(eventstore.MaxEventBytes + envelope.MaxHeaderBytes); nc.MaxPayload() < needs {

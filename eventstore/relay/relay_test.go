@@ -363,7 +363,7 @@ func TestMismatchStopsTheRelay(t *testing.T) {
 			r, stop := start(t, wrong, nc)
 			defer stop()
 			eventually(t, "tell the mismatch", func() error {
-				if st := r.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "waybill refill "+stream) {
+				if st := r.Status(); len(st) != 1 || !strings.Contains(st[0].Problem, "the command refill "+stream) {
 					return fmt.Errorf("status %+v", st)
 				}
 				return nil

@@ -295,7 +295,7 @@ func (w *worker) publishError(position uint64, err error) error {
 	}
 	if errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
 		// A server whose disk was full stores nothing until it is started again.
-		return fmt.Errorf("relay %s: publish position %d: %w: if NATS's disk was full or its files are gone, mend that and restart the server, or: waybill refill %s",
+		return fmt.Errorf("relay %s: publish position %d: %w: if NATS's disk was full or its files are gone, mend that and restart the server; or have the stream made anew, with the command refill %s",
 			w.stream, position, err, w.stream)
 	}
 	return fmt.Errorf("relay %s: publish position %d: %w", w.stream, position, err)

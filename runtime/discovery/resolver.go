@@ -127,7 +127,7 @@ func (w *watch) lookFirst(ctx context.Context) {
 		return // closed
 	}
 	if len(unreachable) == 0 {
-		w.cc.ReportError(fmt.Errorf("no %s answers on NATS; start one with: waybill run %s", w.service, w.service))
+		w.cc.ReportError(fmt.Errorf("no %s answers on NATS; start one with the command run %s", w.service, w.service))
 		return
 	}
 	w.cc.ReportError(fmt.Errorf("%s answers with addresses that can't be reached from here, %s: set GRPC_ADVERTISE there",

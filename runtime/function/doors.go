@@ -62,8 +62,8 @@ func (d *Event) door()           {}
 //
 // A function may have several such doors, all of one stream; events of other
 // types are acknowledged unseen. A door that a later release adds takes what its
-// durable has not passed, and replicas of the release before would pass its events
-// by: stop those first.
+// durable has not passed, and replicas of a release before that has several doors
+// would pass its events by: stop those first. One that has one door is waited for.
 //
 // A message can come late, twice, and in another order than its neighbours:
 // handle looks at the state, and returns nothing when there is nothing to do.
@@ -217,8 +217,9 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	return door
 }
 
-// Endpoint makes a door for requests that are about no aggregate: most only
-// read, and some do what [Once] is for.
+// Endpoint makes a door for requests that are about no aggregate of the
+// function's own. What answer returns is the reply, and nothing is appended for
+// it; answer may append by [Once].
 func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
 	takes := schemaOfRequest[R]()
 	return &Request{subject: subject, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
@@ -232,7 +233,8 @@ func Endpoint[R, A any](subject string, answer func(ctx context.Context, request
 	}}
 }
 
-// Query makes a door for requests that read a stream's events.
+// Query makes a door for requests that read a stream's events. It appends nothing,
+// by [Once] neither.
 func Query[R, A any](subject, stream string, answer func(ctx context.Context, log Log, request R) (A, error)) Door {
 	takes := schemaOfRequest[R]()
 	return &Request{subject: subject, Stream: stream, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {

@@ -8,12 +8,16 @@
 //	Create(subject, decide)         a request that makes an aggregate
 //	Command(subject, decide)        a request to an aggregate that is there
 //	Project(stream, apply)          every event of a stream, to keep a read model
-//	Endpoint(subject, answer)       a request that touches no aggregate
-//	Query(subject, stream, answer)  the same, with a stream's events to read
+//	Endpoint(subject, answer)       a request about no aggregate of its own
+//	Query(subject, stream, answer)  a request that only reads, a stream's events too
 //	Timer(deadlines)                time that passed for an aggregate that waits
 //	Serve(protocol, open)           a protocol of its own, like HTTP, for the others
 //
 // A function may have several of them; its events are all of one stream.
+//
+// On, Create, Command and Timer append what their handlers return, to the aggregate
+// that the message is about. Those handlers, and an Endpoint's, may append to another
+// aggregate by [Once]. Project, Query and Serve append nothing.
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //

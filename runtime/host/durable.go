@@ -126,7 +126,7 @@ func (d Durable) find(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	case d.Config.FilterSubject == all(d.Stream):
 		return d.widen(ctx, stream, found.CachedInfo())
 	}
-	return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten: waybill forget %s %s",
+	return nil, fmt.Errorf("find durable %s of %s: it filters %q and this function handles %q; rename the function, or stop it everywhere and have the old one forgotten, with the command forget %s %s",
 		d.Config.Durable, d.Stream, has, d.Config.FilterSubject, d.Stream, d.Config.Durable)
 }
 
@@ -143,7 +143,7 @@ func (d Durable) widen(ctx context.Context, stream jetstream.Stream, has *jetstr
 	cfg.FilterSubject = d.Config.FilterSubject
 	wide, err := stream.UpdateConsumer(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("widen durable %s of %s from %q to %q: %w; if this process has no right to: waybill provision",
+		return nil, fmt.Errorf("widen durable %s of %s from %q to %q: %w; if this process has no right to, the command provision does it",
 			d.Config.Durable, d.Stream, has.Config.FilterSubject, d.Config.FilterSubject, err)
 	}
 	return wide, nil
@@ -162,7 +162,7 @@ func (d Durable) make(ctx context.Context, stream jetstream.Stream) (jetstream.C
 	}
 	if err != nil {
 		// A server that refuses does not answer: it looks like a timeout.
-		return nil, fmt.Errorf("make durable %s of %s: %w; if this process has no right to make it: waybill provision", d.Config.Durable, d.Stream, err)
+		return nil, fmt.Errorf("make durable %s of %s: %w; if this process has no right to make it, the command provision does", d.Config.Durable, d.Stream, err)
 	}
 	return made, nil
 }
