@@ -1,12 +1,21 @@
 package app
 
 import (
+	"fmt"
 	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
+
+// events is a number of them in words: 1 event, 2 events.
+func events[N int | uint64](n N) string {
+	if n == 1 {
+		return "1 event"
+	}
+	return fmt.Sprintf("%d events", n)
+}
 
 // Progress is a bar on standard error, for a command that takes its time; most
 // is its end, and may be -1 where that is not known. Where standard error is no

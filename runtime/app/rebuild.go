@@ -64,7 +64,7 @@ func (c rebuildCommand) Run(ctx context.Context, s *session, client *Client) (er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "%s is made anew of %s up to position %d: %d events read now, %.0f/s", f.Name, door.Stream, h.last, h.read, h.rate())
+	fmt.Fprintf(s.stdout, "%s is made anew of %s up to position %d: %s read now, %.0f/s", f.Name, door.Stream, h.last, events(h.read), h.rate())
 	if left > 0 {
 		fmt.Fprintf(s.stdout, "; %d could not be applied: %s deadletters ls --function %s", left, commandName(), f.Name)
 	}

@@ -126,7 +126,7 @@ func (c refillCommand) Run(ctx context.Context, s *session, client *Client) erro
 			if state.LastSeq >= done.Head {
 				_ = bar.Finish() // it is for the eye only
 				if state.Msgs == 0 {
-					fmt.Fprintf(s.stdout, "%s is empty: all %d events are handled\n", c.Stream, state.LastSeq)
+					fmt.Fprintf(s.stdout, "%s is empty: what it had is handled, up to position %d\n", c.Stream, state.LastSeq)
 					return nil
 				}
 				fmt.Fprintf(s.stdout, "%s holds the positions %d to %d\n", c.Stream, state.FirstSeq, state.LastSeq)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/rpc"
+	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
@@ -27,7 +29,7 @@ const maxTraced = 2000
 // Help is shown by trace --help.
 func (traceCommand) Help() string {
 	return "Each event stands below the one that caused it, with the time since the first and the function that appended it. The time is when it was decided. An event that no other " +
-		"one caused begins a branch: a request did, or a timer. Dead letters stand below their event. What happened in the same flow to other aggregates, like " +
+		"one caused begins a branch: a request did, or a timer, which is known by its due time where the settings are those of the functions. Dead letters stand below their event, those of a timer below the event that it waits since. What happened in the same flow to other aggregates, like " +
 		"a customer's account, is there where the program tells which they are. The event store alone is asked (EVENTSTORE_ADDR).\n\nExample:\n\n  $ " +
 		commandName() + " trace o1"
 }
@@ -52,6 +54,7 @@ func (c traceCommand) Run(ctx context.Context, s *session, client *Client) (err 
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	t := &tracer{store: store, functions: s.program.Functions, limit: c.Limit}
+	t.load(ctx, s)
 	tree, err := t.read(ctx, c.ID, streams)
 	if err != nil {
 		return err
@@ -60,6 +63,23 @@ func (c traceCommand) Run(ctx context.Context, s *session, client *Client) (err 
 		return printJSON(s.stdout, tree)
 	}
 	return printTrace(s.stdout, tree)
+}
+
+// load sets what the functions with timers are set to: how long things may wait is a
+// setting, and a timer is known by when it is due.
+func (t *tracer) load(ctx context.Context, s *session) {
+	for _, f := range t.functions {
+		if !slices.ContainsFunc(f.Doors, func(d function.Door) bool { _, is := d.(*function.Timed); return is }) {
+			continue
+		}
+		for _, r := range f.Needs {
+			if own := r.Config(); own == nil {
+				continue
+			} else if err := config.Load(ctx, s.lookup, own); err != nil {
+				t.note("timers of %s may not be told from other causes: %v", f.Name, err)
+			}
+		}
+	}
 }
 
 // store is a way to the event store; over NATS only if it is found there.
@@ -80,16 +100,15 @@ func (c *Client) store(ctx context.Context) (*rpc.Client, error) {
 
 // printTrace prints the tree, and below it what is left out.
 func printTrace(out io.Writer, t *traced) error {
-	events := "events"
-	if t.Events == 1 {
-		events = "event"
-	}
-	fmt.Fprintf(out, "%s: %d %s since %s\n\n", t.ID, t.Events, events, t.Began.Format(time.RFC3339Nano))
+	fmt.Fprintf(out, "%s: %s since %s\n\n", t.ID, events(t.Events), t.Began.Format(time.RFC3339Nano))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TIME\tEVENT\tOF\tVERSION\tBY\tID")
 	for _, n := range t.Roots {
 		cause := ""
-		if n.CausationID != "" {
+		switch {
+		case n.Timer != nil:
+			cause = fmt.Sprintf(", caused by a timer of %s, due %s", oneLine(n.Timer.Function), n.Timer.Due.Format(time.RFC3339Nano))
+		case n.CausationID != "":
 			cause = ", caused by " + oneLine(n.CausationID)
 		}
 		n.print(w, t.Began, "", "", cause)
@@ -123,7 +142,11 @@ func (n *node) print(w io.Writer, began time.Time, lead, rest, more string) {
 	}
 	for i, l := range n.DeadLetters {
 		lead, _ := below(i)
-		fmt.Fprintf(w, "+%v\t%sdead letter\t%s\t%s\t%s\t%s: %s\n", sinceStart(l.Buried.Sub(began)), lead, short(l.ID), l.Status,
+		what := "dead letter"
+		if l.Stream == function.TimersStream {
+			what = "dead letter of a timer"
+		}
+		fmt.Fprintf(w, "+%v\t%s%s\t%s\t%s\t%s\t%s: %s\n", sinceStart(l.Buried.Sub(began)), lead, what, short(l.ID), l.Status,
 			oneLine(l.Function), l.Reason, shorten(oneLine(l.Error)))
 	}
 	for i, child := range n.Children {

@@ -203,6 +203,53 @@ func TestTraceReads(t *testing.T) {
 	golden(t, "trace.json", data.Bytes())
 }
 
+// late has trips that are not paid within an hour end.
+type late struct{}
+
+func (late) Due(t trip) time.Time {
+	if t.Account == "nobodys" {
+		panic("it is of no account")
+	}
+	return noon.Add(time.Hour)
+}
+func (late) Waiting(context.Context) iter.Seq2[string, error] { return nil }
+func (late) Fire(context.Context, trip) ([]event, error)      { return nil, nil }
+func withTimer() []function.Function {
+	return append(slices.Clone(traveller), function.Function{Name: "late", Doors: []function.Door{function.Timer[trip, event](late{})}})
+}
+
+// TestTraceKnowsTimers, by when they are due: as a cause, and as what a function gave
+// up on.
+func TestTraceKnowsTimers(t *testing.T) {
+	s := newTravels(t)
+	s.trip()
+	id := function.TimerID("late", "TRIPS", "t1", noon.Add(time.Hour))
+	s.append("TRIPS", "t1", eventstore.Event{ID: "55555555-trip", Type: "paid", Time: noon.Add(time.Hour + time.Second), Source: "late", CausationID: id, CorrelationID: "t1"})
+	s.bury("late", eventstore.Event{Stream: function.TimersStream, Position: 77, ID: id})
+	tree, err := (&tracer{store: s.store, functions: withTimer(), limit: 500}).read(t.Context(), "t1", []string{"TRIPS"})
+	if err != nil || len(tree.Notes) > 0 {
+		t.Fatal(tree.Notes, err)
+	}
+	if letters := tree.Roots[0].DeadLetters; len(letters) != 1 || letters[0].Function != "late" || len(tree.Roots[0].Children[0].DeadLetters) > 0 {
+		t.Errorf("it waits since its first event: %+v", letters)
+	}
+	var text bytes.Buffer
+	if err := printTrace(&text, tree); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"caused by a timer of late, due 2026-01-02T13:00:00Z", "dead letter of a timer"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+
+	s.append("TRIPS", "t2", eventstore.Event{ID: "t2", Type: "begun", Time: noon, Data: json.RawMessage(`{"account":"nobodys"}`)}) // Due panics at that
+	tree, err = (&tracer{store: s.store, functions: withTimer(), limit: 500}).read(t.Context(), "t2", []string{"TRIPS"})
+	if err != nil || len(tree.Notes) != 1 || !strings.Contains(tree.Notes[0], "of no account") {
+		t.Errorf("%+v, %v", tree, err)
+	}
+}
+
 // counting counts the events that are handed out.
 type counting struct {
 	eventstore.Store

@@ -33,6 +33,9 @@ type tracer struct {
 	flows map[string]bool // the correlation ids of its events
 	began time.Time
 	notes []string
+
+	waiting []function.Waiting
+	timers  map[string]*timer // by their ids
 }
 
 // read gathers the aggregate's events in the streams, those of the same flow in
@@ -50,6 +53,9 @@ func (t *tracer) read(ctx context.Context, id string, streams []string) (*traced
 			t.note("what it refers to is not shown: %v", err)
 		}
 		others = append(others, related...)
+		if err := t.waits(events); err != nil {
+			t.note("timers are not told from other causes: %v", err)
+		}
 	}
 	if len(t.nodes) == 0 {
 		return nil, fmt.Errorf("trace %q: there is no such aggregate in %s", id, strings.Join(streams, ", "))
@@ -65,6 +71,7 @@ func (t *tracer) read(ctx context.Context, id string, streams []string) (*traced
 		}
 	}
 	for _, n := range t.nodes {
+		n.Timer = t.timers[n.CausationID]
 		if err := t.letters(ctx, n); err != nil {
 			return nil, err
 		}
@@ -156,15 +163,48 @@ func (t *tracer) letters(ctx context.Context, n *node) error {
 		if d, ok := host.DurableOf(f); !ok || d.Stream != n.Stream {
 			continue
 		}
-		l, found, err := deadletter.Find(ctx, t.store, deadletter.ID(f.Name, n.Stream, n.Position))
-		if err != nil {
+		if err := t.letter(ctx, n, deadletter.ID(f.Name, n.Stream, n.Position)); err != nil {
 			return err
 		}
-		if found {
-			n.DeadLetters = append(n.DeadLetters, l.Summary)
+	}
+	for _, w := range t.waiting {
+		if w.Since != n.ID {
+			continue
+		}
+		its := deadletter.Letter{Function: w.Function, Stream: function.TimersStream, Event: w.ID}
+		if err := t.letter(ctx, n, its.ID()); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// letter adds the dead letter of an id, if there is one.
+func (t *tracer) letter(ctx context.Context, n *node, id string) error {
+	l, found, err := deadletter.Find(ctx, t.store, id)
+	if err == nil && found {
+		n.DeadLetters = append(n.DeadLetters, l.Summary)
+	}
+	return err
+}
+
+// waits notes the timers of the aggregate that has the events. Due is the program's
+// own, so what it does to events of another program is caught.
+func (t *tracer) waits(events []eventstore.Event) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("Due panicked: %v", r)
+		}
+	}()
+	all, err := function.Waits(t.functions, events)
+	for _, w := range all {
+		if t.timers == nil {
+			t.timers = map[string]*timer{}
+		}
+		t.timers[w.ID] = &timer{Function: w.Function, Due: w.Due}
+	}
+	t.waiting = append(t.waiting, all...)
+	return err
 }
 
 // one reads the first event of a read; the zero one when there is none.

@@ -39,12 +39,21 @@ type node struct {
 	CausationID   string `json:"causation_id,omitempty"`
 	CorrelationID string `json:"correlation_id,omitempty"`
 	Traceparent   string `json:"traceparent,omitempty"`
-	// DeadLetters are those of the event, one for each function that gave up on it.
+	// DeadLetters are those of the event, one for each function that gave up on it,
+	// and those of timers that its aggregate waits for since; their stream is TIMERS.
 	DeadLetters []deadletter.Summary `json:"dead_letters,omitempty"`
+	// Timer is what caused it, when a timer did.
+	Timer *timer `json:"timer,omitempty"`
 	// Children are the events that it caused, the earliest first.
 	Children []*node `json:"children,omitempty"`
 
 	parent *node
+}
+
+// timer is one that fired: CausationID is its id.
+type timer struct {
+	Function string    `json:"function"`
+	Due      time.Time `json:"due"`
 }
 
 func newNode(e eventstore.Event) *node {

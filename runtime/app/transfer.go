@@ -44,7 +44,7 @@ func (c exportCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("export %s: %w", c.Stream, err)
 	}
-	fmt.Fprintf(s.stderr, "%s of %s: %d events, %s\n", done.Stream, redacted(s.settings.EventStoreDB), done.Events, done.Checksum)
+	fmt.Fprintf(s.stderr, "%s of %s: %s, %s\n", done.Stream, redacted(s.settings.EventStoreDB), events(done.Events), done.Checksum)
 	return nil
 }
 
@@ -123,7 +123,7 @@ func (c importCommand) Run(ctx context.Context, s *session) error {
 	if n := done.Events - done.Stored; n > 0 {
 		before = fmt.Sprintf(" (%d were there)", n)
 	}
-	fmt.Fprintf(s.stdout, "%s of %s: %d events%s, %s\n", done.Stream, redacted(s.settings.EventStoreDB), done.Events, before, done.Checksum)
+	fmt.Fprintf(s.stdout, "%s of %s: %s%s, %s\n", done.Stream, redacted(s.settings.EventStoreDB), events(done.Events), before, done.Checksum)
 	return nil
 }
 

@@ -20,6 +20,25 @@ import (
 	"github.com/waybill-go/waybill/runtime/natsserver/natstest"
 )
 
+// TestEndpointsHaveNamesOfTheirOwn: orders.get and accounts.get are both a get.
+func TestEndpointsHaveNamesOfTheirOwn(t *testing.T) {
+	s, err := discovery.Announce(natstest.Start(t).Connect(), discovery.Identity{Name: "desk", Release: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	for _, subject := range []string{"orders.get", "accounts.get", "ORDERS.>"} {
+		s.Endpoint("get", subject, nil)
+	}
+	var names []string
+	for _, e := range s.Info().Endpoints {
+		names = append(names, e.Name)
+	}
+	if got, want := strings.Join(names, " "), "get accounts_get ORDERS_"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestFind(t *testing.T) {
 	nc := natstest.Start(t).Connect()
 	if found, err := discovery.Find(t.Context(), nc, ""); err != nil || len(found) != 0 {

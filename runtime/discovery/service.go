@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -103,7 +105,8 @@ func respond(m *nats.Msg, answer any) {
 	}
 }
 
-// Endpoint adds a door to what the service tells.
+// Endpoint adds a door to what the service tells. Endpoints are told by their names,
+// so one whose name is taken has its subject for a name, as far as a name may have it.
 func (s *Service) Endpoint(name, subject string, metadata map[string]string) *Endpoint {
 	if metadata == nil {
 		metadata = map[string]string{}
@@ -113,9 +116,15 @@ func (s *Service) Endpoint(name, subject string, metadata map[string]string) *En
 	}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.endpoints, func(o *Endpoint) bool { return o.info.Name == name }) {
+		e.info.Name = notInNames.ReplaceAllString(subject, "_")
+	}
 	s.endpoints = append(s.endpoints, e)
 	return e
 }
+
+// notInNames is what an endpoint's name can't have.
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 // Report has the endpoint's numbers come from elsewhere: what was done, and what
 // the problem is now; empty if there is none.

@@ -214,7 +214,7 @@ func (l *list) addMissing(expected []function.Function) {
 			l.addLag(s, durable{d.Stream, f.Name})
 		}
 		if s.Lag != nil && (*s.Lag > 0 || *s.InHand > 0) {
-			s.Problems = []string{fmt.Sprintf("does not run, and %d events wait for it", *s.Lag+uint64(max(0, *s.InHand)))}
+			s.Problems = []string{fmt.Sprintf("does not run, and events wait for it: %d", *s.Lag+uint64(max(0, *s.InHand)))}
 		}
 		for _, d := range f.Doors {
 			if r, ok := d.(*function.Request); ok {

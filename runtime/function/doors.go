@@ -52,7 +52,7 @@ type Event struct {
 
 // Subject is STREAM.type.
 func (d *Event) Subject() string { return d.Stream + "." + d.Type }
-func (d *Event) door()           {}
+func (d *Event) whole() bool     { return d.Handle != nil }
 
 // On makes a door for the events of type E: the aggregate's state is loaded,
 // handle decides, and what it returns is appended at the version it saw. When
@@ -71,6 +71,9 @@ func On[S State[S, D], D DomainEvent, E DomainEvent](handle func(ctx context.Con
 	var zero S
 	var event E
 	stream, typ := zero.Stream(), event.EventType()
+	if handle == nil {
+		return &Event{Stream: stream, Type: typ} // which Check refuses
+	}
 	return &Event{Stream: stream, Type: typ, event: schemaOf[E](), related: relatedOf[S], Handle: func(ctx context.Context, run *Runner, m Message) error {
 		next, err := decodeMessage[S](ctx, m)
 		if err != nil {
@@ -124,7 +127,7 @@ func (d *Projection) RebuiltBy(rebuild Rebuild) *Projection {
 
 // Subject is STREAM.>.
 func (d *Projection) Subject() string { return d.Stream + ".>" }
-func (d *Projection) door()           {}
+func (d *Projection) whole() bool     { return d.Apply != nil }
 
 // Project makes a door for all events of a stream, in batches. A batch is
 // acknowledged when apply returns nil. Events may come again, and those of one
@@ -158,7 +161,7 @@ type Prepared struct {
 
 // Subject is what callers send requests to.
 func (d *Request) Subject() string { return d.subject }
-func (d *Request) door()           {}
+func (d *Request) whole() bool     { return d.Prepare != nil }
 
 // Addressed is a request about one aggregate. An id that can be none is refused,
 // under the name of its field. Where *R has a method
@@ -195,6 +198,9 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 	var zero S
 	takes := schemaOfRequest[R]()
 	door := &Request{subject: subject, Stream: zero.Stream(), request: takes, reply: schemaOf[S](), related: relatedOf[S]}
+	if decide == nil {
+		return door // which Check refuses
+	}
 	door.Prepare = func(data []byte) (Prepared, error) {
 		request, err := decode[R](data, takes)
 		if err != nil {
@@ -222,6 +228,9 @@ func addressed[S State[S, D], D DomainEvent, R Addressed](subject string, decide
 // it; answer may append by [Once].
 func Endpoint[R, A any](subject string, answer func(ctx context.Context, request R) (A, error)) Door {
 	takes := schemaOfRequest[R]()
+	if answer == nil {
+		return &Request{subject: subject} // which Check refuses
+	}
 	return &Request{subject: subject, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data, takes)
 		if err != nil {
@@ -237,6 +246,9 @@ func Endpoint[R, A any](subject string, answer func(ctx context.Context, request
 // by [Once] neither.
 func Query[R, A any](subject, stream string, answer func(ctx context.Context, log Log, request R) (A, error)) Door {
 	takes := schemaOfRequest[R]()
+	if answer == nil {
+		return &Request{subject: subject, Stream: stream} // which Check refuses
+	}
 	return &Request{subject: subject, Stream: stream, request: takes, reply: schemaOf[A](), Prepare: func(data []byte) (Prepared, error) {
 		request, err := decode[R](data, takes)
 		if err != nil {

@@ -28,6 +28,7 @@ package function
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"regexp"
 	"time"
 )
@@ -118,7 +119,8 @@ func Needs(values ...any) []Resource {
 type Door interface {
 	// Subject is what the door listens to: ORDERS.created, orders.place.
 	Subject() string
-	door()
+	// whole tells whether it has its handler.
+	whole() bool
 }
 
 // Defaults and bounds of a Function's limits.
@@ -233,7 +235,13 @@ func (f Function) Check() error {
 func (f Function) checkDoors() string {
 	seen := map[string]bool{}
 	stream, projection, consumers := "", "", 0
-	for _, d := range f.Doors {
+	for i, d := range f.Doors {
+		if isNil(d) {
+			return fmt.Sprintf("have nil as number %d", i+1)
+		}
+		if !d.whole() {
+			return fmt.Sprintf("have no handler at %q: it is nil", d.Subject())
+		}
 		if seen[d.Subject()] {
 			return fmt.Sprintf("have the subject %q twice", d.Subject())
 		}
@@ -264,6 +272,11 @@ func (f Function) checkDoors() string {
 		return fmt.Sprintf("take all events of %s in batches, and others beside; a projection is the one event door of its function", projection)
 	}
 	return ""
+}
+
+// isNil tells of a door that is none, which no Subject can be asked of.
+func isNil(d Door) bool {
+	return d == nil || reflect.ValueOf(d).IsNil() // a Door is a pointer
 }
 
 var subjectGrammar = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)

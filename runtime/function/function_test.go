@@ -240,13 +240,14 @@ func TestWaitGrowsToItsBound(t *testing.T) {
 func TestScaleGoesByTheDoors(t *testing.T) {
 	door := function.Endpoint("a.b", func(context.Context, toggle) (int, error) { return 0, nil })
 	event := function.On(func(context.Context, lamp, made) ([]event, error) { return nil, nil })
+	serves := function.Serve("http", func(function.Port) (function.Serving, error) { return nil, nil })
 	for name, c := range map[string]struct {
 		doors     []function.Door
 		has, want function.Scale
 	}{
 		"events wait":           {[]function.Door{event}, function.Scale{}, function.Scale{Min: 0, Max: 4, TargetLag: 1000}},
 		"requests don't":        {[]function.Door{door}, function.Scale{}, function.Scale{Min: 1, Max: 1, TargetLag: 1000}},
-		"nor do its own":        {[]function.Door{function.Serve("http", nil)}, function.Scale{}, function.Scale{Min: 1, Max: 1, TargetLag: 1000}},
+		"nor do its own":        {[]function.Door{serves}, function.Scale{}, function.Scale{Min: 1, Max: 1, TargetLag: 1000}},
 		"both":                  {[]function.Door{door, event}, function.Scale{}, function.Scale{Min: 1, Max: 4, TargetLag: 1000}},
 		"more requests":         {[]function.Door{door}, function.Scale{Min: 3}, function.Scale{Min: 3, Max: 3, TargetLag: 1000}},
 		"more than is the most": {[]function.Door{event}, function.Scale{Min: 9, TargetLag: 5}, function.Scale{Min: 9, Max: 9, TargetLag: 5}},
@@ -276,5 +277,20 @@ func TestCheckNamesTheMistake(t *testing.T) {
 	}
 	if err := (function.Function{Name: "a", Doors: []function.Door{door, event}}).Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCheckTellsOfNil(t *testing.T) {
+	door := function.Endpoint("a.b", func(context.Context, toggle) (int, error) { return 0, nil })
+	var none *function.Request
+	for want, d := range map[string]function.Door{
+		"nil as number 2": nil, "have nil as number 2": none, `"LAMPS.made"`: function.On[lamp, event, made](nil), `"LAMPS.>"`: function.Project("LAMPS", nil),
+		`"a.make"`: function.Create[lamp, event, toggle]("a.make", nil), `"a.do"`: function.Command[lamp, event, toggle]("a.do", nil),
+		`"a.ask"`: function.Endpoint[toggle, int]("a.ask", nil), `"a.read"`: function.Query[toggle, int]("a.read", "LAMPS", nil),
+		`"TIMERS"`: function.Timer[lamp, event](nil), `"HTTP"`: function.Serve("HTTP", nil),
+	} {
+		if err := (function.Function{Name: "a", Doors: []function.Door{door, d}}).Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
 	}
 }

@@ -14,7 +14,7 @@ type Server struct {
 
 // Subject is the protocol's name.
 func (d *Server) Subject() string { return d.protocol }
-func (d *Server) door()           {}
+func (d *Server) whole() bool     { return d.Open != nil }
 
 // Serve makes a door for a protocol that is not NATS's, like HTTP: it translates,
 // and asks the functions that decide. What it listens on is among the function's

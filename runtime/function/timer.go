@@ -46,11 +46,14 @@ type Timed struct {
 	Fire func(ctx context.Context, run *Runner, m Message) (later time.Time, err error)
 
 	related func([]Message) (map[string][]string, error) // see Related
+	dues    func([]Message) ([]time.Time, error)         // see Waits
 }
 
 // Subject is that of all timers; a function has one such door.
 func (d *Timed) Subject() string { return TimersStream }
-func (d *Timed) door()           {}
+func (d *Timed) whole() bool {
+	return d.Waiting != nil && d.Due != nil && d.DueOf != nil && d.Fire != nil
+}
 
 // Timer makes a door for aggregates that wait too long. The timer itself is
 // JetStream's, so it fires whatever process runs then; whether it still means
@@ -62,8 +65,12 @@ func (d *Timed) door()           {}
 // write them, function.Timer[Loan, Event](deadlines{}).
 func Timer[S State[S, D], D DomainEvent](t Deadlines[S, D]) Door {
 	var zero S
+	if t == nil {
+		return &Timed{Stream: zero.Stream()} // which Check refuses
+	}
 	return &Timed{
 		Stream: zero.Stream(), Waiting: t.Waiting, related: relatedOf[S],
+		dues: func(events []Message) ([]time.Time, error) { return duesOf(t, events) },
 		Due: func(ctx context.Context, run *Runner, m Message) (time.Time, error) {
 			state, err := including[S](ctx, run, m)
 			if err != nil {

@@ -54,6 +54,29 @@ func TestATimerIsDecidedOnOnce(t *testing.T) {
 	}
 }
 
+// TestWhatWasWaitedFor is the timer that was armed, whenever it is asked for.
+func TestWhatWasWaitedFor(t *testing.T) {
+	due := time.Now().Add(time.Hour)
+	f := function.Function{Name: "f", Doors: []function.Door{timer(due, on)}}
+	events := []function.Message{
+		{ID: "e1", Stream: "LAMPS", Aggregate: "l", Version: 1, Type: "made"},
+		{ID: "e2", Stream: "LAMPS", Aggregate: "l", Version: 2, Type: "switched", Data: []byte(`{"on":false}`)},
+		{ID: "e3", Stream: "LAMPS", Aggregate: "l", Version: 3, Type: "switched", Data: []byte(`{"on":true}`)},
+		{ID: "e4", Stream: "LAMPS", Aggregate: "l", Version: 4, Type: "switched", Data: []byte(`{"on":false}`)},
+	}
+	all, err := function.Waits([]function.Function{f}, events)
+	if err != nil || len(all) != 2 || all[0].Since != "e1" || all[1].Since != "e4" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if w := all[0]; w.Function != "f" || w.ID != function.TimerID("f", "LAMPS", "l", due.Truncate(time.Microsecond)) || !w.Due.Equal(due.Truncate(time.Microsecond)) {
+		t.Errorf("%+v", w)
+	}
+	events[1].Data = []byte(`[`)
+	if _, err := function.Waits([]function.Function{f}, events); err == nil {
+		t.Error("it was read")
+	}
+}
+
 func TestATimerDecidesNothing(t *testing.T) {
 	now := time.Now()
 	fails := errors.New("it fails")
@@ -89,7 +112,10 @@ func TestDoorsThatGoTogether(t *testing.T) {
 	more := func(context.Context, lamp, switched) ([]event, error) { return nil, nil }
 	clock := function.Timer(burning{})
 	all := function.Project("LAMPS", func(context.Context, function.Log, []function.Message) error { return nil })
-	elsewhere := &function.Event{Stream: "ELSEWHERE", Type: "made"}
+	elsewhere := &function.Event{
+		Stream: "ELSEWHERE", Type: "made",
+		Handle: func(context.Context, *function.Runner, function.Message) error { return nil },
+	}
 	for _, c := range []struct {
 		doors []function.Door
 		says  string

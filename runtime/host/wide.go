@@ -58,4 +58,4 @@ func (c *consumer) mayTake(ctx context.Context) error {
 	return nil
 }
 
-func (c *consumer) goneFor() time.Duration { return goneAfter * lookAgain * c.h.opts.Refresh }
+func (c *consumer) goneFor() time.Duration { return goneAfter * lookAgain * c.h.opts.PullExpiry }

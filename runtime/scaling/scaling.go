@@ -99,7 +99,7 @@ func (p Policy) Next(s State, o Observation) (next State, reason string) {
 		if o.load() == 0 {
 			return s, "it is the least"
 		}
-		return s, fmt.Sprintf("%d events wait, %d are in hand", o.Lag, o.InHand)
+		return s, fmt.Sprintf("%d waiting, %d in hand", o.Lag, o.InHand)
 	case keep >= s.Wanted:
 		s.calm = calm{}
 		return s, ""
