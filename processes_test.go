@@ -181,7 +181,7 @@ func TestProcessesThatDieAreTold(t *testing.T) {
 		}
 		return nil
 	})
-	if code, out := s.command("ls", "NATS_URL=nats://"+s.nats); code != 1 || !strings.Contains(out, "placeorder ends as soon as it begins") {
+	if code, out := s.command("ls", "NATS_URL=nats://"+s.nats); code != 1 || !strings.Contains(out, "placeorder ends again and again: exit status ") {
 		t.Errorf("ls ended with %d: %s", code, out)
 	}
 	if code, text := status(t, "http://"+server+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "starting") {

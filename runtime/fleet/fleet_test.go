@@ -178,7 +178,7 @@ func TestWhatDoesNotRun(t *testing.T) {
 		for name, want := range map[string]string{
 			"eventstore": `{"replicas":0,"problems":["does not run, or this key may not ask: nothing is stored or relayed"]}`,
 			"idle":       `{"replicas":0,"lag":2,"in_hand":0,"problems":["does not run, and events wait for it: 2"]}`,
-			"zero":       `{"replicas":0,"wanted":1,"starts":3,"lag":2,"in_hand":0,"problems":["ends as soon as it begins: exit status 1; its log says why"]}`,
+			"zero":       `{"replicas":0,"wanted":1,"starts":3,"lag":2,"in_hand":0,"problems":["ends again and again: exit status 1"]}`,
 			"asks":       `{"replicas":0,"wanted":0,"starts":0}`,
 			"fresh":      `{"replicas":0}`,
 			"silent":     `{"replicas":0,"problems":["does not run: nobody answers silent.ask"]}`,

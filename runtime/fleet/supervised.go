@@ -50,7 +50,7 @@ func (l *list) addSupervised(told map[string]*supervised) {
 		}
 		s.Wanted, s.Starts = &t.Wanted, &t.Starts
 		if t.Problem != "" {
-			s.Problems = append(s.Problems, "ends as soon as it begins: "+t.Problem+"; its log says why")
+			s.Problems = append(s.Problems, "ends again and again: "+t.Problem)
 		}
 	}
 }

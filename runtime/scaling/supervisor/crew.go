@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,20 @@ type crew struct {
 	replicas []*replica // those that are to be
 	running  int        // processes
 	starts   int
-	problem  string
+	crashes  []crash // of late, the oldest first
 }
+
+// crash is an end of a process that nobody asked for.
+type crash struct {
+	at        time.Time
+	how, said string
+}
+
+const (
+	// remembers is how long a crash counts, and tooOften after how many ls says so.
+	remembers = 5 * time.Minute
+	tooOften  = 3
+)
 
 // askTimeout is how long JetStream may take to tell what waits.
 const askTimeout = 2 * time.Second
@@ -119,7 +132,7 @@ func (c *crew) scale(n int) {
 	}
 	c.replicas = c.replicas[:n]
 	if n == 0 {
-		c.problem = ""
+		c.crashes = nil
 	}
 }
 
@@ -128,7 +141,7 @@ func (c *crew) status() Status {
 	defer c.mu.Unlock()
 	return Status{
 		Function: c.name, Stream: c.durable.Stream, Wanted: len(c.replicas), Min: c.policy.Min, Max: c.policy.Max,
-		Running: c.running, Starts: c.starts, Problem: c.problem,
+		Running: c.running, Starts: c.starts, Problem: c.problem(time.Now()),
 	}
 }
 
@@ -146,9 +159,29 @@ func (c *crew) ended() {
 	c.running--
 }
 
-// tell notes what is wrong with a replica; empty when it is well.
-func (c *crew) tell(problem string) {
+// crashed notes a crash, and answers how many there were of late.
+func (c *crew) crashed(one crash) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.problem = problem
+	c.crashes = append(c.ofLate(one.at), one)
+	return len(c.crashes)
+}
+
+func (c *crew) ofLate(now time.Time) []crash {
+	return slices.DeleteFunc(c.crashes, func(o crash) bool { return now.Sub(o.at) > remembers })
+}
+
+// problem says that processes end again and again; empty if they do not.
+func (c *crew) problem(now time.Time) string {
+	c.crashes = c.ofLate(now)
+	n := len(c.crashes)
+	if n < tooOften {
+		return ""
+	}
+	last := c.crashes[n-1]
+	text := fmt.Sprintf("%s, %d times in the last %v, last %v ago", last.how, n, remembers, now.Sub(last.at).Round(time.Second))
+	if last.said != "" {
+		text += ": " + last.said
+	}
+	return text
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -16,10 +17,10 @@ const (
 	// does not live.
 	firstWait   = 200 * time.Millisecond
 	longestWait = 30 * time.Second
-	// lives is how long a process must run to count as one that works.
+	// lives is how long a process must run for the wait to begin anew.
 	lives = 10 * time.Second
-	// tooOften is after how many quick ends, one after the other, ls says so.
-	tooOften = 3
+	// lastWords is how long what it wrote may take to arrive after its end.
+	lastWords = time.Second
 )
 
 // replica is one place in a crew, with a process in it.
@@ -43,22 +44,19 @@ func (r *replica) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = firstWait, longestWait
-	for quick := 0; !r.stopping(); {
+	wait.InitialInterval, wait.MaxInterval, wait.Multiplier, wait.RandomizationFactor = firstWait, longestWait, 2, 0.2
+	for !r.stopping() {
 		began := time.Now()
-		err := r.once(quick)
+		said, err := r.once()
 		if r.stopping() {
 			return
 		}
-		if quick++; time.Since(began) >= lives {
-			quick = 0
+		if time.Since(began) >= lives {
 			wait.Reset()
 		}
-		again := wait.NextBackOff().Round(time.Millisecond)
-		r.c.log.Warn("process ended, and is started again", "error", err, "after", time.Since(began).Round(time.Millisecond), "in", again)
-		if quick >= tooOften {
-			r.c.tell(fmt.Sprintf("%v, %d times within %v of its start", err, quick, lives))
-		}
+		again, after := wait.NextBackOff().Round(time.Millisecond), time.Since(began).Round(time.Millisecond)
+		n := r.c.crashed(crash{at: time.Now(), how: err.Error(), said: said})
+		r.c.log.Warn("process ended, and is started again", "error", err, "said", said, "after", after, "in", again, "crashes", n, "within", remembers)
 		select {
 		case <-r.stop:
 		case <-time.After(again):
@@ -66,12 +64,23 @@ func (r *replica) run() {
 	}
 }
 
-// once runs the process until it ends, and has it end when the replica stops.
-// The error says how it ended; it is never nil, since nobody asked it to unless
-// the replica stops.
-func (r *replica) once(quick int) error {
+// once runs the process until it ends, and has it end when the replica stops. It
+// answers what the process said last, and how it ended; that is never nil, since
+// nobody asked it to unless the replica stops.
+func (r *replica) once() (said string, ending error) {
 	cmd := r.c.s.opts.Command(r.c.name)
-	cmd.SysProcAttr = attributes()
+	cmd.SysProcAttr, cmd.WaitDelay = attributes(), lastWords
+	if cmd.Stderr == nil {
+		cmd.Stderr = io.Discard
+	}
+	stderr := &lines{to: cmd.Stderr}
+	cmd.Stderr = stderr
+	ending = r.attend(cmd)
+	return stderr.end(), ending
+}
+
+// attend runs a command until it ends.
+func (r *replica) attend(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -80,24 +89,16 @@ func (r *replica) once(quick int) error {
 	r.c.log.Debug("process started", "pid", cmd.Process.Pid)
 	ended := make(chan error, 1)
 	go func() { ended <- how(cmd.Wait()) }()
-	var well <-chan time.Time
-	if quick >= tooOften {
-		well = time.After(lives)
-	}
-	for {
-		select {
-		case err := <-ended:
-			return err
-		case <-well:
-			r.c.tell("")
-		case <-r.stop:
-			return r.drain(cmd, ended)
-		}
+	select {
+	case err := <-ended:
+		return err
+	case <-r.stop:
+		return r.drain(cmd, ended)
 	}
 }
 
 func how(err error) error {
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return errors.New("exit status 0")
 	}
 	return err

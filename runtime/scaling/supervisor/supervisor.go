@@ -5,6 +5,7 @@
 //	supervisor.go  all of it: start, stop, what it tells
 //	crew.go        the replicas of one function: observe, decide, scale
 //	replica.go     one process, started again and again
+//	lines.go       what it wrote last
 package supervisor
 
 import (

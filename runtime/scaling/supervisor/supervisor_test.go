@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	stop := make(chan os.Signal, 1)
 	if signal.Notify(stop, syscall.SIGTERM); how == "dies" {
+		fmt.Fprint(os.Stderr, "panic: the lamp is broken\n\ngoroutine 1 [running]:\nmain.main()")
 		os.Exit(3)
 	}
 	pid := fmt.Sprint(os.Getpid())
@@ -131,7 +132,10 @@ func TestWhatDiesComesAgain(t *testing.T) {
 func TestWhatCantStartIsTriedEverMoreSlowly(t *testing.T) {
 	s := site{t, t.TempDir(), "dies"}
 	all := s.start(nil, asks(1))
-	s.eventually("tell that it ends", func() bool { return strings.Contains(all.StatusOf(0).Problem, "exit status 3") })
+	s.eventually("tell that it ends, how often and why", func() bool {
+		p := all.StatusOf(0).Problem
+		return strings.HasPrefix(p, "exit status 3, 4 times in the last 5m0s, last ") && strings.HasSuffix(p, " ago: panic: the lamp is broken")
+	})
 	if n := all.StatusOf(0).Starts; n > 10 {
 		t.Errorf("started %d times", n)
 	}
