@@ -132,7 +132,9 @@ func (d *Projection) whole() bool     { return d.Apply != nil }
 // Project makes a door for all events of a stream, in batches. A batch is
 // acknowledged when apply returns nil. Events may come again, and those of one
 // aggregate may have gaps when several processes share the work: apply skips
-// the versions it has, and reads those it misses from the log.
+// the versions it has, and reads those it misses from the log. One that came before
+// comes alone, after the others: apply fails for it without holding them up for longer
+// than the function's Deadline, or twice that at its first attempt.
 func Project(stream string, apply func(ctx context.Context, log Log, batch []Message) error) *Projection {
 	return &Projection{Stream: stream, Apply: apply}
 }

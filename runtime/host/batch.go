@@ -32,6 +32,7 @@ type batchDoor struct {
 }
 
 func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
+	c.oneByOne = true
 	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream)}
 }
 
@@ -76,19 +77,23 @@ func (b *batchDoor) run() {
 	}
 }
 
-// apply hands a batch to the handler. When that fails, or one is suspect, each
-// event is applied by itself, so that one that can't be applied holds up no
-// other.
+// apply hands those that come for the first time to the handler, together, and then
+// each of the others by itself. Those are few, unless somebody gave much back, and may
+// be poison. When the batch fails, each of it is applied by itself too. So what takes
+// all its time holds up the others for two deadlines at its first attempt (and for
+// StoreCheckInterval, when that time was the event store's), and for one at each later one.
 func (b *batchDoor) apply(batch []*delivery) {
-	if len(batch) > 1 && !slices.ContainsFunc(batch, b.c.suspects) {
-		if err := b.c.beside(func() error { return b.handle(batch) }); err == nil {
-			for _, d := range batch {
+	again := func(d *delivery) bool { return d.deliveries > 1 }
+	first, others := slices.DeleteFunc(slices.Clone(batch), again), slices.DeleteFunc(batch, func(d *delivery) bool { return !again(d) })
+	if len(first) > 1 {
+		if err := b.c.beside(func() error { return b.handle(first) }); err == nil {
+			for _, d := range first {
 				b.c.settle(d, nil)
 			}
-			return
+			first = nil
 		}
 	}
-	for _, d := range batch {
+	for _, d := range slices.Concat(first, others) {
 		b.c.untilStored(d, func() error { return b.handle([]*delivery{d}) })
 	}
 }

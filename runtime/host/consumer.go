@@ -45,8 +45,10 @@ type consumer struct {
 	door  dispatcher
 	// found is called each time that the durable was found; also tells of another
 	// problem. Either may be nil.
-	found    func()
-	also     func() string
+	found func()
+	also  func() string
+	// oneByOne says that what waits in hand holds up all others.
+	oneByOne bool
 	failures *counter
 	begun    *counter // of suspects
 	crowd    crowd    // in backoff

@@ -11,6 +11,8 @@ import (
 // It is told of every message that a door takes, by many at once, and must not
 // wait.
 type Observer interface {
+	// Door is told of a door that no declaration names: a [function.Port]'s Operation.
+	Door(function, subject string)
 	// Observe is told of a message when it came.
 	Observe(t Taken) Observation
 	// Batch is told that a projection is handed events together: ctx is the
@@ -58,6 +60,7 @@ type Observation interface {
 // nobody is the observer of a host that has none.
 type nobody struct{}
 
+func (nobody) Door(string, string)       {}
 func (nobody) Observe(Taken) Observation { return nobody{} }
 func (nobody) Batch(ctx context.Context, _ []Observation) (context.Context, func(error)) {
 	return ctx, func(error) {}

@@ -41,6 +41,7 @@ func (w *watcher) Observe(t host.Taken) host.Observation {
 	return o
 }
 
+func (*watcher) Door(string, string) {}
 func (w *watcher) Batch(ctx context.Context, events []host.Observation) (context.Context, func(error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

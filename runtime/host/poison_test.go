@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -169,6 +170,44 @@ func TestPoisonInTheStoreIsNotHeldForEver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPoisonOfAProjectionComesAlone, after its first attempt: what comes beside it is
+// applied at once, and does not wait for it to fail.
+func TestPoisonOfAProjectionComesAlone(t *testing.T) {
+	w := newWorld(t)
+	failed := make(chan int, 100) // how many it was among
+	var applied atomic.Int32
+	w.start(function.Function{
+		Name: "view", Deadline: 200 * time.Millisecond, Attempts: 4,
+		Doors: []function.Door{function.Project("COUNTERS", func(ctx context.Context, _ function.Log, batch []function.Message) error {
+			if slices.ContainsFunc(batch, func(e function.Message) bool { return e.Aggregate == "c0" }) {
+				failed <- len(batch)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			applied.Add(int32(len(batch))) //nolint:gosec // a few
+			return nil
+		})},
+	})
+	w.append(10)
+	n := 10
+	for range 4 {
+		for first := n == 10; <-failed > 1; {
+			if !first {
+				t.Error("it comes with others again")
+			}
+		}
+		w.appendFrom(n, n+10) // while it has its time
+		n += 10
+	}
+	w.buried(1)
+	w.eventually("apply all others, once", func() error {
+		if got := applied.Load(); got != int32(n-1) { //nolint:gosec // a few
+			return fmt.Errorf("%d of %d", got, n-1)
+		}
+		return nil
+	})
 }
 
 // TestWhatIsAwayIsWaitedFor for longer than the store's answers are, however

@@ -44,6 +44,7 @@ const codeGone function.Code = 499
 
 func (p *port) Operation(name, subject string) function.Operation {
 	stats := p.h.service.Endpoint(name, subject, ofKind(p.protocol))
+	p.h.opts.Observer.Door(p.h.f.Name, subject)
 	return func(ctx context.Context, handle func(context.Context) error) *function.Refusal {
 		cause := function.CauseOf(ctx)
 		began := time.Now()

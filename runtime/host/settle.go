@@ -46,7 +46,9 @@ func (c *consumer) untilStored(d *delivery, handle func() error) {
 			held, d.waited, asked = true, true, time.Now()
 			defer c.waiting(err)()
 		}
-		if time.Since(asked) > c.h.opts.StoreCheckInterval {
+		// One that was late before is not waited for where it holds up all others.
+		again := c.oneByOne && d.deliveries > 1 && errors.Is(err, function.ErrLate)
+		if again || time.Since(asked) > c.h.opts.StoreCheckInterval {
 			if asked = time.Now(); c.reachStore() != nil {
 				c.cutOff(errCut)
 				c.giveBack(d)

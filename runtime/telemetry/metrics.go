@@ -140,7 +140,7 @@ func (k doorKey) alarming() []string {
 }
 
 // Doors has the doors of a function that is about to start counted, from 0 on.
-// What a Serve door takes is known when it is asked for.
+// What a Serve door takes its observer is told of.
 func (t *Telemetry) Doors(f function.Function) {
 	if t.metrics == nil {
 		return

@@ -54,6 +54,13 @@ func (h headers) Set(key, value string) { nats.Header(h).Set(key, value) }
 // Keys implements propagation.TextMapCarrier.
 func (h headers) Keys() []string { return []string{"traceparent", "tracestate"} }
 
+// Door implements host.Observer: it is counted from 0 on.
+func (o *observer) Door(function, subject string) {
+	if o.metrics != nil {
+		o.metrics.door(doorKey{function: function, door: subject})
+	}
+}
+
 // Observe implements host.Observer.
 func (o *observer) Observe(t host.Taken) host.Observation {
 	n := &observation{span: trace.SpanFromContext(context.Background()), event: t.Stream != ""}

@@ -131,6 +131,8 @@ func TestDoorsBeginAtZero(t *testing.T) {
 	n.Settle("failed", time.Millisecond, errors.New("no"))
 	n.End()
 	tells(t, scrape(t, tel), `waybill_events_total{door="ORDERS.>",function="view",outcome="failed"} 1`)
+	tel.Observer().Door("gateway", "POST /api/orders") // as it is asked for when it opens
+	tells(t, scrape(t, tel), `waybill_requests_total{code="503",door="POST /api/orders",function="gateway"} 0`)
 	(&Telemetry{}).Doors(function.Function{}) // nobody asks
 }
 
