@@ -175,36 +175,42 @@ func TestPoisonInTheStoreIsNotHeldForEver(t *testing.T) {
 // TestPoisonOfAProjectionComesAlone, after its first attempt: what comes beside it is
 // applied at once, and does not wait for it to fail.
 func TestPoisonOfAProjectionComesAlone(t *testing.T) {
+	const first, second, third = 10, 5, 20
 	w := newWorld(t)
 	failed := make(chan int, 100) // how many it was among
 	var applied atomic.Int32
 	w.start(function.Function{
-		Name: "view", Deadline: 200 * time.Millisecond, Attempts: 4,
-		Doors: []function.Door{function.Project("COUNTERS", func(ctx context.Context, _ function.Log, batch []function.Message) error {
+		Name: "view", Deadline: 5 * time.Second, Attempts: 2, Backoff: 50 * time.Millisecond,
+		Doors: []function.Door{function.Project("COUNTERS", func(_ context.Context, _ function.Log, batch []function.Message) error {
 			if slices.ContainsFunc(batch, func(e function.Message) bool { return e.Aggregate == "c0" }) {
 				failed <- len(batch)
-				<-ctx.Done()
-				return ctx.Err()
+				return errors.New("it can't be applied")
+			}
+			if slices.ContainsFunc(batch, func(e function.Message) bool { return e.Aggregate == fmt.Sprint("c", first) }) {
+				// Until it is there again, and others with it.
+				w.appendFrom(first+second, first+second+third)
+				w.eventually("come again", func() error {
+					if c := w.consumer("view"); c.Delivered.Consumer < first+second+third+1 {
+						return fmt.Errorf("%+v", c.Delivered)
+					}
+					return nil
+				})
 			}
 			applied.Add(int32(len(batch))) //nolint:gosec // a few
 			return nil
 		})},
 	})
-	w.append(10)
-	n := 10
-	for range 4 {
-		for first := n == 10; <-failed > 1; {
-			if !first {
-				t.Error("it comes with others again")
-			}
-		}
-		w.appendFrom(n, n+10) // while it has its time
-		n += 10
+	w.append(first)
+	for <-failed > 1 { // nothing: then it failed alone
+	}
+	w.appendFrom(first, first+second)
+	if n := <-failed; n > 1 {
+		t.Errorf("it comes again among %d", n)
 	}
 	w.buried(1)
 	w.eventually("apply all others, once", func() error {
-		if got := applied.Load(); got != int32(n-1) { //nolint:gosec // a few
-			return fmt.Errorf("%d of %d", got, n-1)
+		if got, want := applied.Load(), int32(first+second+third-1); got != want {
+			return fmt.Errorf("%d of %d", got, want)
 		}
 		return nil
 	})
