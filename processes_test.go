@@ -22,6 +22,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/waybill-go/waybill/eventstore"
+	"github.com/waybill-go/waybill/functions/order"
+	"github.com/waybill-go/waybill/runtime/deadletter"
+	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/natsserver"
 )
 
@@ -86,7 +90,8 @@ func replica(t *testing.T, nc *nats.Conn, name string) (pid int, ok bool) {
 // little, and ends with nothing left.
 func TestProcesses(t *testing.T) {
 	s := newSystem(t)
-	up := s.start("up --processes", "SCALE_COOL_DOWN=2s").ready()
+	metrics := freePort(t)
+	up := s.start("up --processes", "SCALE_COOL_DOWN=2s", "METRICS_LISTEN="+metrics).ready()
 	nc := s.connect()
 	consumers := []string{"payment", "orderview"}
 	s.awaitReplicas(0, consumers...)
@@ -129,6 +134,16 @@ func TestProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	get(t, nc, "again", "Shipped")
+	scrapeAll(t, metrics)
+
+	// One that is needed for a replay alone comes for that.
+	s.awaitReplicas(0, consumers...)
+	outcome, err := host.Replayer(nc)(t.Context(), "payment", deadletter.Replay{Event: eventstore.Event{
+		ID: "replayed", Stream: order.Stream, Aggregate: "again", Version: 1, Position: 1, Type: "created", Schema: 1, Data: []byte(`{}`),
+	}})
+	if err != nil {
+		t.Errorf("no replica handles a dead letter: %+v, %v", outcome, err)
+	}
 
 	children := pids(t, up.cmd.Process.Pid)
 	if len(children) < 2 {
@@ -145,6 +160,35 @@ func TestProcesses(t *testing.T) {
 	for _, says := range []string{"msg=scaling function=payment from=0 to=1 reason=", "no event came for 2s", "Kubernetes with KEDA", "process ended, and is started again"} {
 		if !strings.Contains(up.out.String(), says) {
 			t.Errorf("its log does not say %q: %s", says, up.out.String())
+		}
+	}
+}
+
+// scrapeAll does as Prometheus does: it asks where the metrics are, and for these.
+func scrapeAll(t *testing.T, supervisor string) {
+	t.Helper()
+	code, text := status(t, "http://"+supervisor+"/targets")
+	var targets []struct {
+		Targets []string
+		Labels  map[string]string
+	}
+	if err := json.Unmarshal([]byte(text), &targets); err != nil || code != http.StatusOK {
+		t.Fatalf("%d %s: %v", code, text, err)
+	}
+	all := ""
+	for _, one := range targets {
+		code, text := status(t, "http://"+one.Targets[0]+"/metrics")
+		if code != http.StatusOK {
+			t.Errorf("%+v: %d %s", one, code, text)
+		}
+		all += text
+	}
+	for _, want := range []string{
+		`waybill_requests_total{code="503",door="POST /api/orders",function="gateway"}`, `waybill_requests_total{code="503",door="orders.place",function="placeorder"}`,
+		"waybill_relay_leading",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("none of %+v tells %s", targets, want)
 		}
 	}
 }

@@ -229,7 +229,7 @@ func (p Program) check() error {
 // checkSubjects refuses a subject that two functions answer to, each of which
 // would handle every request, and one that is the runtime's own.
 func (p Program) checkSubjects() error {
-	own := []string{"deadletters", EventStore, "feed", function.TimersStream}
+	own := []string{"deadletters", EventStore, "feed", function.TimersStream, SupervisorName}
 	own = append(own, p.streams()...)
 	whose := map[string]string{}
 	for _, f := range p.Functions {

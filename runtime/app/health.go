@@ -54,7 +54,7 @@ func (h *health) problem() error {
 // paths answers /healthz with 200, and /readyz with 200 or with 503 and the
 // reason. What is away is no reason to start a process again: so /healthz
 // says no more than that it is there.
-func (h *health) paths(metrics http.Handler) http.Handler {
+func (h *health) paths(metrics http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -70,7 +70,7 @@ func (h *health) paths(metrics http.Handler) http.Handler {
 
 // startMetrics answers over HTTP, where METRICS_LISTEN says so, from the start on
 // until everything else has stopped.
-func (p *process) startMetrics(ctx context.Context) error {
+func (p *process) startMetrics(ctx context.Context, processes bool) error {
 	if p.settings.MetricsListen == "" {
 		return nil
 	}
@@ -78,7 +78,12 @@ func (p *process) startMetrics(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serve metrics and health: METRICS_LISTEN=%q: %w", p.settings.MetricsListen, err)
 	}
-	server := &http.Server{Handler: p.health.paths(p.telemetry.Handler()), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	p.metricsAddress = l.Addr().String()
+	paths := p.health.paths(p.telemetry.Handler())
+	if processes {
+		paths.HandleFunc("/targets", p.answerTargets)
+	}
+	server := &http.Server{Handler: paths, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	go func() {
 		if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			p.fail(err)

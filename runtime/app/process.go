@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -33,10 +34,14 @@ type process struct {
 	// embedded says that the NATS server is this process's own.
 	embedded bool
 	nc       *nats.Conn
-	store    eventstore.Store
+	// connected is nc, for who may ask before it is there.
+	connected atomic.Pointer[nats.Conn]
+	store     eventstore.Store
 
 	health    health
 	telemetry *telemetry.Telemetry
+	// metricsAddress is where the metrics are; empty if nowhere.
+	metricsAddress string
 
 	// stops are called in the reverse order of starting.
 	stops []func(context.Context) error
@@ -71,7 +76,7 @@ func (p *process) start(ctx context.Context, w work) error {
 	if err := p.startTelemetry(ctx, w); err != nil {
 		return err
 	}
-	if err := p.startMetrics(ctx); err != nil {
+	if err := p.startMetrics(ctx, w.processes); err != nil {
 		return err
 	}
 	if err := p.startNATS(ctx, functions, w.server); err != nil {
@@ -118,6 +123,7 @@ func (p *process) startNATS(ctx context.Context, functions []function.Function, 
 		return err
 	}
 	p.nc = nc
+	p.connected.Store(nc)
 	p.telemetry.Connected(nc.IsConnected)
 	if !embedded {
 		p.natsURL = p.natsTarget()
@@ -265,6 +271,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 
 // startHost starts a function as all of this process are.
 func (p *process) startHost(f function.Function, o host.Options) (*host.Host, error) {
+	o.Metadata = p.withMetrics(o.Metadata)
 	o.Conn, o.Logger, o.Release, o.Observer = p.nc, p.log, p.program.Release, p.telemetry.Observer()
 	p.telemetry.Doors(f)
 	return host.Start(f, o)

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/waybill-go/waybill/runtime/config"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/scaling/supervisor"
 )
 
@@ -48,11 +53,24 @@ func (p *process) startSupervisor(ctx context.Context, functions []function.Func
 		"functions", len(functions), "cool_down", p.settings.ScaleCoolDown)
 	known, err := discovery.Announce(p.nc, discovery.Identity{
 		Name: SupervisorName, Release: p.program.Release, Description: "Runs functions as processes of this machine.",
+		Metadata: p.withMetrics(nil),
 	})
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	p.onStop(func(context.Context) error { known.Stop(); return nil })
+	woken, err := p.nc.QueueSubscribe(host.WakeSubject("*"), SupervisorName, func(m *nats.Msg) {
+		answer := nats.NewMsg(m.Reply)
+		if name := strings.TrimPrefix(m.Subject, host.WakeSubject("")); !s.Wake(name) {
+			answer.Header.Set(micro.ErrorCodeHeader, "404")
+			answer.Header.Set(micro.ErrorHeader, "there is no such function")
+		}
+		_ = m.RespondMsg(answer) // who asked asks again
+	})
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	p.onStop(func(context.Context) error { _ = woken.Unsubscribe(); return nil }) // only a closed connection refuses
 	for i, st := range s.Status() {
 		metadata := map[string]string{discovery.MetadataKind: discovery.KindSupervisor, discovery.MetadataFunction: st.Function}
 		if st.Stream != "" {
@@ -104,5 +122,15 @@ func (p *process) childEnv() []string {
 		env = append(env, "NATS_URL="+p.natsURL, "NATS_CONTEXT=")
 	}
 	// They end first: what they need must have time left to end after them.
-	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "METRICS_LISTEN=")
+	return append(env, fmt.Sprintf("DRAIN_TIMEOUT=%v", max(p.settings.DrainTimeout*3/4, 100*time.Millisecond)), "METRICS_LISTEN="+p.childMetrics())
+}
+
+// childMetrics is where a replica is to answer for its metrics: on any port, beside
+// this process; nowhere if this one does not. /targets tells which it is.
+func (p *process) childMetrics() string {
+	h, _, err := net.SplitHostPort(p.settings.MetricsListen)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(h, "0")
 }

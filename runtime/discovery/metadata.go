@@ -3,8 +3,11 @@ package discovery
 // What an instance tells in its metadata. Announce adds host and pid.
 const (
 	MetadataHost = "host" // the machine's name
-	MetadataPID  = "pid"
-	MetadataGRPC = "grpc" // host:port, of what serves gRPC
+	// MetadataMetrics is where the process answers for its metrics, host:port as it
+	// listens there.
+	MetadataMetrics = "metrics"
+	MetadataPID     = "pid"
+	MetadataGRPC    = "grpc" // host:port, of what serves gRPC
 )
 
 // What an endpoint tells in its metadata.

@@ -48,7 +48,43 @@ func (c *consumer) replay(r deadletter.Replay) (deadletter.Outcome, error) {
 	}
 }
 
-// Replayer hands messages to functions over NATS.
+// WakeSubject is where a supervisor takes requests to have a replica of a function
+// run, though no event waits; WakeSubject("*") of any.
+func WakeSubject(name string) string { return "supervisor.wake." + name }
+
+const (
+	// wakeTimeout is how long a supervisor may take to answer; coming, how long a
+	// replica to open its doors.
+	wakeTimeout = 2 * time.Second
+	coming      = 10 * time.Second
+)
+
+// wake asks a supervisor, where one runs, to have the function run.
+func wake(ctx context.Context, nc *nats.Conn, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, WakeSubject(name), nil)
+	return err == nil && m.Header.Get(micro.ErrorCodeHeader) == ""
+}
+
+// ask asks who is only coming.
+func ask(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats.Msg, error) {
+	wait, end := newBackoff(), time.Now().Add(coming)
+	for {
+		m, err := nc.RequestWithContext(ctx, subject, body)
+		if !errors.Is(err, nats.ErrNoResponders) || time.Now().After(end) {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// Replayer hands messages to functions over NATS. Where a supervisor has no replica
+// run of one, because no event waits, it is asked for one.
 func Replayer(nc *nats.Conn) deadletter.Replayer {
 	return func(ctx context.Context, name string, r deadletter.Replay) (deadletter.Outcome, error) {
 		var outcome deadletter.Outcome
@@ -57,6 +93,9 @@ func Replayer(nc *nats.Conn) deadletter.Replayer {
 			return outcome, fmt.Errorf("replay at %s: %w", name, err)
 		}
 		m, err := nc.RequestWithContext(ctx, deadletter.ReplaySubject(name), body)
+		if errors.Is(err, nats.ErrNoResponders) && wake(ctx, nc, name) {
+			m, err = ask(ctx, nc, deadletter.ReplaySubject(name), body)
+		}
 		if errors.Is(err, nats.ErrNoResponders) {
 			return outcome, fmt.Errorf("replay at %s: %w", name, deadletter.ErrNotRunning)
 		}

@@ -22,6 +22,7 @@ type crew struct {
 	policy   scaling.Policy
 	durable  host.Durable
 	consumes bool
+	serves   bool // a protocol of its own, for which it asks others
 
 	consumer jetstream.Consumer // once it was found
 
@@ -29,7 +30,9 @@ type crew struct {
 	replicas []*replica // those that are to be
 	running  int        // processes
 	starts   int
-	crashes  []crash // of late, the oldest first
+	crashes  []crash   // of late, the oldest first
+	awake    time.Time // until when one is to run
+	left     sync.WaitGroup
 }
 
 // crash is an end of a process that nobody asked for.
@@ -67,7 +70,7 @@ func (c *crew) run(ctx context.Context) {
 		case err == nil:
 			seen = time.Now()
 			was, reason := state.Wanted, ""
-			if state, reason = c.policy.Next(state, o); reason != "" {
+			if state, reason = c.policyNow().Next(state, o); reason != "" {
 				c.log.Info("scaling", "from", was, "to", state.Wanted, "reason", reason)
 				c.scale(state.Wanted)
 			}
@@ -118,6 +121,25 @@ func (c *crew) find(ctx context.Context) (jetstream.Consumer, error) {
 	return found, err
 }
 
+// wake has one run, for as long as one that nothing waits for would.
+func (c *crew) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.awake = time.Now().Add(c.policy.CoolDown)
+	c.log.Info("somebody asks for a replica", "until", c.awake)
+}
+
+// policyNow is the policy, with one replica more than none while one is to be awake.
+func (c *crew) policyNow() scaling.Policy {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.policy
+	if time.Now().Before(c.awake) {
+		p.Min = max(p.Min, 1)
+	}
+	return p
+}
+
 // scale starts and stops until there are n, the last one first.
 func (c *crew) scale(n int) {
 	c.mu.Lock()
@@ -125,7 +147,7 @@ func (c *crew) scale(n int) {
 	for len(c.replicas) < n {
 		r := &replica{c: c, stop: make(chan struct{})}
 		c.replicas = append(c.replicas, r)
-		c.s.left.Go(r.run)
+		c.left.Go(r.run)
 	}
 	for _, r := range c.replicas[n:] {
 		close(r.stop)

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,6 @@ type Supervisor struct {
 	crews  []*crew
 	cancel context.CancelFunc
 	loops  sync.WaitGroup // of the crews
-	left   sync.WaitGroup // of the replicas
 	kill   chan struct{}  // closed when there is no more time to drain
 	stop   sync.Once
 	err    error
@@ -70,6 +70,7 @@ func Start(opts Options) *Supervisor {
 			policy: scaling.Policy{Min: f.Scale.Min, Max: f.Scale.Max, TargetLag: host.Lag(f), CoolDown: opts.CoolDown},
 		}
 		c.durable, c.consumes = host.DurableOf(f)
+		c.serves = slices.ContainsFunc(f.Doors, func(d function.Door) bool { _, is := d.(*function.Server); return is })
 		s.crews = append(s.crews, c)
 		s.loops.Go(func() { c.run(ctx) })
 	}
@@ -105,17 +106,34 @@ func (s *Supervisor) Status() []Status {
 // StatusOf tells of one, by its place in Options.
 func (s *Supervisor) StatusOf(i int) Status { return s.crews[i].status() }
 
+// Wake has a replica of the function run for a while, though nothing waits that would
+// need it. It answers false when there is no such function.
+func (s *Supervisor) Wake(name string) bool {
+	for _, c := range s.crews {
+		if c.name == name {
+			c.wake()
+			return true
+		}
+	}
+	return false
+}
+
 // Stop has every process finish what it began, and returns when all have ended.
-// Those that still run when ctx ends are killed, and the error names them.
+// Those that serve a protocol end first, as long as a quarter of the time, since they
+// ask the others. Those that still run when ctx ends are killed, and the error names
+// them.
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		s.cancel()
 		s.loops.Wait()
-		for _, c := range s.crews {
-			c.scale(0)
+		some := ctx
+		if until, bounded := ctx.Deadline(); bounded {
+			var cancel context.CancelFunc
+			some, cancel = context.WithDeadline(ctx, time.Now().Add(time.Until(until)/4))
+			defer cancel()
 		}
-		gone := make(chan struct{})
-		go func() { s.left.Wait(); close(gone) }()
+		_ = s.end(some, true) // those that remain end beside the others
+		gone := s.end(ctx, false)
 		select {
 		case <-gone:
 			return
@@ -134,4 +152,28 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 		}
 	})
 	return s.err
+}
+
+// end has processes end: those that serve, or all. It waits until they have, or ctx
+// ends; the answer is closed when they have.
+func (s *Supervisor) end(ctx context.Context, serving bool) (gone chan struct{}) {
+	var left []*crew
+	for _, c := range s.crews {
+		if c.serves || !serving {
+			c.scale(0)
+			left = append(left, c)
+		}
+	}
+	gone = make(chan struct{})
+	go func() {
+		for _, c := range left {
+			c.left.Wait()
+		}
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+	return gone
 }

@@ -4,6 +4,7 @@ package supervisor_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -27,6 +28,7 @@ import (
 const (
 	childVariable  = "WAYBILL_TEST_REPLICA" // how the process behaves
 	folderVariable = "WAYBILL_TEST_FOLDER"  // where it leaves its process id
+	nameVariable   = "WAYBILL_TEST_NAME"    // its function's name
 )
 
 // TestMain lets the test binary be a replica.
@@ -46,7 +48,19 @@ func TestMain(m *testing.M) {
 		os.Exit(4)
 	}
 	for range stop {
-		if how != "stays" {
+		switch how {
+		case "ends":
+			return
+		case "tells": // when it ended; what serves takes its time for that
+			if os.Getenv(nameVariable) == "serves" {
+				time.Sleep(200 * time.Millisecond)
+			}
+			f, err := os.OpenFile(filepath.Join(os.Getenv(folderVariable), "0"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+			if err != nil {
+				os.Exit(5)
+			}
+			fmt.Fprintln(f, os.Getenv(nameVariable))
+			_ = f.Close()
 			return
 		}
 	}
@@ -59,12 +73,12 @@ type site struct {
 	how    string
 }
 
-func (s site) start(js jetstream.JetStream, f function.Function) *supervisor.Supervisor {
+func (s site) start(js jetstream.JetStream, functions ...function.Function) *supervisor.Supervisor {
 	return supervisor.Start(supervisor.Options{
-		Functions: []function.Function{f}, JetStream: js, CoolDown: time.Second, StopTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler),
-		Command: func(string) *exec.Cmd {
+		Functions: functions, JetStream: js, CoolDown: time.Second, StopTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		Command: func(name string) *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), childVariable+"="+s.how, folderVariable+"="+s.folder)
+			cmd.Env = append(os.Environ(), childVariable+"="+s.how, folderVariable+"="+s.folder, nameVariable+"="+name)
 			return cmd
 		},
 	})
@@ -144,6 +158,25 @@ func TestWhatCantStartIsTriedEverMoreSlowly(t *testing.T) {
 	}
 }
 
+// TestWhatServesEndsFirst, since it asks the others until then.
+func TestWhatServesEndsFirst(t *testing.T) {
+	s := site{t, t.TempDir(), "tells"}
+	serves := function.Function{Name: "serves", Doors: []function.Door{
+		function.Serve("HTTP", func(function.Port) (function.Serving, error) { return nil, errors.New("not here") }),
+	}}
+	all := s.start(nil, asks(2), serves)
+	s.eventually("start three", func() bool { return len(s.began()) == 3 })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := all.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := os.ReadFile(filepath.Join(s.folder, "0"))
+	if err != nil || string(ended) != "serves\nasks\nasks\n" {
+		t.Errorf("they ended in the order %q, %v", ended, err)
+	}
+}
+
 func TestStopKillsWhatStays(t *testing.T) {
 	s := site{t, t.TempDir(), "stays"}
 	all := s.start(nil, asks(1))
@@ -196,8 +229,14 @@ func TestWakesAndSleeps(t *testing.T) {
 	if err := m.DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("sleep", func() bool { st := all.StatusOf(0); return st.Wanted == 0 && st.Running == 0 })
+	sleeps := func() bool { st := all.StatusOf(0); return st.Wanted == 0 && st.Running == 0 }
+	s.eventually("sleep", sleeps)
 	s.gone(s.began())
+	if all.Wake("nobody") || !all.Wake("view") {
+		t.Error("it wakes others than its own")
+	}
+	s.eventually("wake when it is asked to", func() bool { return all.StatusOf(0).Starts == 2 })
+	s.eventually("sleep again", sleeps)
 	if err := all.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
