@@ -108,6 +108,9 @@ type manifest struct {
 // port is what a function listens on, as its setting NAME_LISTEN says.
 type port struct{ Variable, Name, Number string }
 
+// answering is how many replicas answer requests, which wait nowhere.
+const answering = 2
+
 const eventStoreDB = "EVENTSTORE_DB"
 
 // endGrace is how much longer than its drain a pod may take to end.
@@ -161,6 +164,13 @@ func manifestOf(f function.Function) manifest {
 		case *function.Request, *function.Server:
 			one.Answers = true
 		}
+	}
+	if one.Answers && f.Scale.Min == 0 {
+		// When a node goes, or a pod, one is left that answers; unless it declares one.
+		if f.Scale.Max == 0 {
+			one.Scale.Max = max(one.Scale.Max, answering)
+		}
+		one.Scale.Min = min(answering, one.Scale.Max)
 	}
 	for _, r := range f.Needs {
 		if own := r.Config(); own != nil {

@@ -17,6 +17,21 @@ import (
 	"github.com/waybill-go/waybill/deploy/kubernetes/verify"
 )
 
+// least is how many replicas there are at least.
+func least(name string, deployments []*appsv1.Deployment, scaled []*kedav1alpha1.ScaledObject) int32 {
+	for _, s := range scaled {
+		if s.Name == name {
+			return *s.Spec.MinReplicaCount
+		}
+	}
+	for _, d := range deployments {
+		if d.Name == name && d.Spec.Replicas != nil {
+			return *d.Spec.Replicas
+		}
+	}
+	return 0
+}
+
 func TestStrict(t *testing.T) {
 	all, err := verify.Read("../waybill.yaml")
 	if err != nil {
@@ -46,6 +61,9 @@ func TestStrict(t *testing.T) {
 			return d.Name == b.Name && maps.Equal(d.Spec.Selector.MatchLabels, b.Spec.Selector.MatchLabels)
 		}) {
 			t.Errorf("the PodDisruptionBudget %s is for nothing", b.Name)
+		}
+		if n := least(b.Name, deployments, scaled); n < 2 {
+			t.Errorf("of %s run %d: when a node goes none is left to answer", b.Name, n)
 		}
 	}
 	if len(budgets) != 8 { // the event store, and what answers requests
