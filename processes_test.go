@@ -175,19 +175,19 @@ func scrapeAll(t *testing.T, supervisor string) {
 	if err := json.Unmarshal([]byte(text), &targets); err != nil || code != http.StatusOK {
 		t.Fatalf("%d %s: %v", code, text, err)
 	}
-	all := ""
+	var told strings.Builder
 	for _, one := range targets {
 		code, text := status(t, "http://"+one.Targets[0]+"/metrics")
 		if code != http.StatusOK {
 			t.Errorf("%+v: %d %s", one, code, text)
 		}
-		all += text
+		told.WriteString(text)
 	}
 	for _, want := range []string{
 		`waybill_requests_total{code="503",door="POST /api/orders",function="gateway"}`, `waybill_requests_total{code="503",door="orders.place",function="placeorder"}`,
 		"waybill_relay_leading",
 	} {
-		if !strings.Contains(all, want) {
+		if !strings.Contains(told.String(), want) {
 			t.Errorf("none of %+v tells %s", targets, want)
 		}
 	}

@@ -196,7 +196,7 @@ func TestPoisonOfAProjectionComesAlone(t *testing.T) {
 					return nil
 				})
 			}
-			applied.Add(int32(len(batch))) //nolint:gosec // a few
+			applied.Add(int32(len(batch)))
 			return nil
 		})},
 	})
