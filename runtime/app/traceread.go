@@ -171,7 +171,7 @@ func (t *tracer) letters(ctx context.Context, n *node) error {
 		if w.Since != n.ID {
 			continue
 		}
-		its := deadletter.Letter{Function: w.Function, Stream: function.TimersStream, Event: w.ID}
+		its := deadletter.Letter{Function: w.Function, Stream: function.TimersStream, EventID: w.ID}
 		if err := t.letter(ctx, n, its.ID()); err != nil {
 			return err
 		}

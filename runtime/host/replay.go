@@ -64,7 +64,7 @@ func wake(ctx context.Context, nc *nats.Conn, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, WakeSubject(name), nil)
-	return err == nil && m.Header.Get(micro.ErrorCodeHeader) == ""
+	return err == nil && Refused(m) == nil
 }
 
 // ask asks who is only coming.

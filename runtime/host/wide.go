@@ -43,7 +43,7 @@ func (c *consumer) mayTake(ctx context.Context) error {
 	for _, r := range running {
 		self = self || r.ID == c.h.service.Info().ID
 		for _, e := range r.Endpoints {
-			if e.Metadata["durable"] == c.h.f.Name && e.Metadata["stream"] == c.stream && e.Subject != c.subject {
+			if e.Metadata[discovery.MetadataDurable] == c.h.f.Name && e.Metadata[discovery.MetadataStream] == c.stream && e.Subject != c.subject {
 				c.wider = time.Now()
 				return fmt.Errorf("%w: %s %s handles %s; events are taken here %v after the last of those was seen", errWider, c.h.f.Name, r.Version, e.Subject, c.goneFor())
 			}
