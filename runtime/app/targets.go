@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -45,7 +46,7 @@ func (p *process) answerTargets(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable) // it keeps those that it knows
 		return
 	}
-	hostname, err := osHostname()
+	hostname, err := os.Hostname()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

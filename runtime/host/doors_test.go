@@ -17,6 +17,7 @@ import (
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/discovery"
 	"github.com/waybill-go/waybill/runtime/function"
+	"github.com/waybill-go/waybill/runtime/host"
 )
 
 // twice decides on two types of events: it counts what was opened, and counts
