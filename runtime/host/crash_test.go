@@ -104,12 +104,12 @@ func child() error {
 
 // TestTimersOfAKilledReplica fire in another, when its lease has ended.
 func TestTimersOfAKilledReplica(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	t.Setenv(childTimer, "1")
 	w.append(3)
 	due := time.Now()
 	var exit *exec.ExitError
-	if err := w.child(t.Context(), w.serve()); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+	if err := w.child(t.Context(), w.serve(), childTimer+"=1"); !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Fatal(err)
 	}
 	d := waitUntil(w.store, due)

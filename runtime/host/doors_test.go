@@ -255,6 +255,7 @@ func TestAReleaseBeforeGivesBack(t *testing.T) {
 // TestADoorLess: a release goes back from two event doors to one. Nothing is lost
 // or handled twice, and nothing stands still; what it has no door for is done.
 func TestADoorLess(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	young := w.start(twice("shrinks"))
 	w.append(5)

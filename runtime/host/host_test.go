@@ -195,6 +195,7 @@ func TestEventsAreHandledOnce(t *testing.T) {
 }
 
 func TestSurvivesLossOfItsDurableAndOfNATS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start(step("one", countOnce))
 	handled := func(n int) {

@@ -149,6 +149,7 @@ func TestWhatStaysIsArmed(t *testing.T) {
 
 // TestAnotherReplicaHasTheLaterEvents: who parked the earlier ones asks the store.
 func TestAnotherReplicaHasTheLaterEvents(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n = 100
 	for range 3 {

@@ -229,6 +229,7 @@ func TestReplayOfAProjection(t *testing.T) {
 // TestReplayThatEndsUnknown has a function whose store is away, and then one that
 // does not answer in time.
 func TestReplayThatEndsUnknown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.office(0)
 	var away, hangs atomic.Bool

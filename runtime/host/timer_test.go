@@ -175,6 +175,7 @@ func (w *world) countUp(id string) {
 
 // TestTimerThatIsTooEarly is armed again: what it waits for now is due later.
 func TestTimerThatIsTooEarly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := time.Now().Add(3 * time.Second)
 	second := first.Add(time.Second)

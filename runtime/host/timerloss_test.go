@@ -19,6 +19,7 @@ import (
 // TestTimersOutliveJetStream deletes all of it while a thousand are pending. The
 // deadlines are far off until then, so that none passes before.
 func TestTimersOutliveJetStream(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n = 1000
 	w.append(n)
@@ -91,6 +92,7 @@ func TestManyTimersLeaveNothing(t *testing.T) {
 
 // TestTimersStreamIsDeleted, and nothing else.
 func TestTimersStreamIsDeleted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.append(10)
 	due := time.Now().Add(5 * time.Second)
@@ -109,6 +111,7 @@ func TestTimersStreamIsDeleted(t *testing.T) {
 // TestTimersStreamIsDeletedWhileAllAreBusy: nothing is pulled then, and when
 // something is, stream and durable are there again.
 func TestTimersStreamIsDeletedWhileAllAreBusy(t *testing.T) {
+	t.Parallel()
 	const n = 10
 	due := time.Now().Add(-time.Second)
 	busy, release := make(chan struct{}, n), make(chan struct{})
