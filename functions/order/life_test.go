@@ -176,3 +176,30 @@ func TestEnded(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryStatusWaitsOrNot: an order that goes on waits for a step, with a time
+// to it and an event that ends it, or is on its way; one that ended does not.
+func TestEveryStatusWaitsOrNot(t *testing.T) {
+	want := map[order.Status]struct{ timeout, ends string }{
+		order.Pending: {"Payment", "overdue"}, order.Paid: {"Review", "rejected"}, order.Approved: {"Shipping", "overdue"},
+	}
+	limits := order.Timeouts{Payment: time.Minute, Review: time.Hour, Shipping: 24 * time.Hour}
+	for _, s := range append([]order.Status{""}, order.Statuses...) {
+		o := order.Order{Status: s, CreatedOn: at, PaidOn: at, ApprovedOn: at}
+		w, waits := want[s]
+		if s.Waits() != waits || o.WaitsUntil(limits).IsZero() == waits {
+			t.Errorf("%q waits: %v, until %v", s, s.Waits(), o.WaitsUntil(limits))
+		}
+		e := o.TimedOut(limits, at.Add(1000*time.Hour))
+		if !waits {
+			if e != nil {
+				t.Errorf("%q ends by %+v", s, e)
+			}
+			continue
+		}
+		most := reflect.ValueOf(limits).FieldByName(w.timeout).Interface().(time.Duration) //nolint:forcetypeassert // it is one
+		if until := o.WaitsUntil(limits); !until.Equal(at.Add(most)) || e == nil || e.EventType() != w.ends || !o.Evolve(e).Status.Ended() {
+			t.Errorf("%q waits until %v, and ends by %+v", s, until, e)
+		}
+	}
+}

@@ -15,7 +15,10 @@ const waitingPage = 500
 // not missed: its next state is listed later.
 func (db *DB) Waiting(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for _, s := range order.Waiting {
+		for _, s := range order.Statuses { // in the order that an order meets them
+			if !s.Waits() {
+				continue
+			}
 			for cursor, more := "", true; more; more = cursor != "" {
 				orders, next, err := db.List(ctx, Filter{Status: s}, cursor, waitingPage)
 				if err != nil {

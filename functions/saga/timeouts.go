@@ -40,10 +40,7 @@ type deadlines struct {
 
 var _ function.Deadlines[order.Order, order.Event] = deadlines{}
 
-func (d deadlines) limits() order.Timeouts {
-	s := d.timeouts.Settings
-	return order.Timeouts{Payment: s.Payment, Review: s.Review, Shipping: s.Shipping}
-}
+func (d deadlines) limits() order.Timeouts { return order.Timeouts(d.timeouts.Settings) }
 
 // Due implements function.Deadlines.
 func (d deadlines) Due(o order.Order) time.Time { return o.WaitsUntil(d.limits()) }
