@@ -45,6 +45,12 @@ type Entry struct {
 // EventType implements function.DomainEvent.
 func (e Entry) EventType() string { return e.Kind }
 
+// unknown is the error of a kind that a newer release knows: whether money moved is
+// for that one to say.
+func (e Entry) unknown() error {
+	return fmt.Errorf("read what became of %q: this release knows no entry %q", e.Key, e.Kind)
+}
+
 // Stream is where accounts are kept.
 func (Account) Stream() string { return Stream }
 

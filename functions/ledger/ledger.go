@@ -25,9 +25,9 @@ func New() *Ledger { return &Ledger{} }
 // little enough to be added to.
 const most = order.Money(4_000_000_000_000_000_000)
 
-// Debit has the customer pay. The reference is the entry's event id. A declined
-// debit says why.
-func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (reference, declined string, err error) {
+// Debit has the customer pay. The reference is the entry's event id. A debit that
+// is declined is an [order.DeclinedError].
+func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (reference string, err error) {
 	id := paymentID(key)
 	first, err := function.Once(ctx, c.Customer, id, func(a Account) (Entry, error) {
 		if why := l.decline(a, c); why != "" {
@@ -37,13 +37,18 @@ func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (referen
 	})
 	switch {
 	case err != nil:
-		return "", "", err
+		return "", err
 	case first.Amount != c.Amount || first.Currency != c.Currency:
-		return "", "", function.Reject("payment %q was asked for before with %v %s, and now with %v %s", key, first.Amount, first.Currency, c.Amount, c.Currency)
-	case first.Kind != Debited:
-		return id, first.Reason, nil
+		return "", function.Reject("payment %q was asked for before with %v %s, and now with %v %s", key, first.Amount, first.Currency, c.Amount, c.Currency)
 	}
-	return id, "", nil
+	switch first.Kind {
+	case Debited:
+		return id, nil
+	case Declined, Closed:
+		return "", &order.DeclinedError{Reason: first.Reason}
+	default:
+		return "", first.unknown()
+	}
 }
 
 // decline says why the account can't pay; empty if it can.
@@ -65,8 +70,13 @@ func (l *Ledger) Void(ctx context.Context, key string, c order.Charge) error {
 	first, err := function.Once(ctx, c.Customer, paymentID(key), func(a Account) (Entry, error) {
 		return a.entry(Closed, key, c, 0, "payment declined: it was called off"), nil
 	})
-	if err != nil || first.Kind != Debited {
+	switch {
+	case err != nil:
 		return err
+	case first.Kind == Declined || first.Kind == Closed:
+		return nil // nothing moved
+	case first.Kind != Debited:
+		return first.unknown()
 	}
 	debited := order.Charge{Customer: c.Customer, Amount: first.Amount, Currency: first.Currency}
 	_, err = function.Once(ctx, c.Customer, voidID(key), func(a Account) (Entry, error) {
@@ -89,6 +99,8 @@ func (l *Ledger) Deposit(ctx context.Context, key string, c order.Charge) (Accou
 		return Account{}, err
 	case first.Amount != c.Amount || first.Currency != c.Currency:
 		return Account{}, function.Conflict("deposit_id", "deposit %q was made before, of %v %s", key, first.Amount, first.Currency)
+	case first.Kind != Deposited:
+		return Account{}, first.unknown()
 	}
 	return Account{}.Evolve(first), nil
 }
