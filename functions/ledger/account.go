@@ -24,7 +24,7 @@ type Account struct {
 const (
 	Deposited = "deposited" // the customer paid in
 	Debited   = "debited"   // an order was paid
-	Declined  = "declined"  // it was not, and why: nothing moved
+	Declined  = "declined"  // it was not, or could not be paid in, and why: nothing moved
 	Closed    = "closed"    // a payment was called off before it was debited: nothing moved, and nothing will
 	Voided    = "voided"    // a debit was undone
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // Ledger moves money between customers and the house. The first outcome of a key,
-// a debit, a decline or a void, is an entry under that key, and stands: asking
+// also that it was declined, is an entry under that key, and stands: asking
 // again answers it. All of its calls are for handlers, in whose event store it
 // keeps the entries.
 type Ledger struct {
@@ -29,11 +29,11 @@ const most = order.Money(4_000_000_000_000_000_000)
 // is declined is an [order.DeclinedError].
 func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (reference string, err error) {
 	id := paymentID(key)
-	first, err := function.Once(ctx, c.Customer, id, func(a Account) (Entry, error) {
+	first, err := function.Once(ctx, c.Customer, id, func(a Account) Entry {
 		if why := l.decline(a, c); why != "" {
-			return a.entry(Declined, key, c, 0, why), nil
+			return a.entry(Declined, key, c, 0, why)
 		}
-		return a.entry(Debited, key, c, -c.Amount, ""), nil
+		return a.entry(Debited, key, c, -c.Amount, "")
 	})
 	switch {
 	case err != nil:
@@ -67,8 +67,8 @@ func (l *Ledger) decline(a Account, c order.Charge) string {
 // Void undoes the debit of a key, once. A key that was never debited is closed by
 // it: a debit that comes later is declined.
 func (l *Ledger) Void(ctx context.Context, key string, c order.Charge) error {
-	first, err := function.Once(ctx, c.Customer, paymentID(key), func(a Account) (Entry, error) {
-		return a.entry(Closed, key, c, 0, "payment declined: it was called off"), nil
+	first, err := function.Once(ctx, c.Customer, paymentID(key), func(a Account) Entry {
+		return a.entry(Closed, key, c, 0, "payment declined: it was called off")
 	})
 	switch {
 	case err != nil:
@@ -79,30 +79,36 @@ func (l *Ledger) Void(ctx context.Context, key string, c order.Charge) error {
 		return first.unknown()
 	}
 	debited := order.Charge{Customer: c.Customer, Amount: first.Amount, Currency: first.Currency}
-	_, err = function.Once(ctx, c.Customer, voidID(key), func(a Account) (Entry, error) {
-		return a.entry(Voided, key, debited, debited.Amount, ""), nil
+	_, err = function.Once(ctx, c.Customer, voidID(key), func(a Account) Entry {
+		return a.entry(Voided, key, debited, debited.Amount, "")
 	})
 	return err
 }
 
 // Deposit has the customer pay in, once for each of their keys, and answers the
-// account right after that. A key that was used with another amount is refused.
+// account right after that. A key that was used with another amount is refused; one
+// that was refused since the account is full stays so.
 func (l *Ledger) Deposit(ctx context.Context, key string, c order.Charge) (Account, error) {
-	first, err := function.Once(ctx, c.Customer, depositID(c.Customer, key), func(a Account) (Entry, error) {
+	first, err := function.Once(ctx, c.Customer, depositID(c.Customer, key), func(a Account) Entry {
 		if a.Balances[c.Currency] > most-c.Amount {
-			return Entry{}, function.Reject("the account can't hold more %s", c.Currency)
+			return a.entry(Declined, key, c, 0, "the account can't hold more "+c.Currency)
 		}
-		return a.entry(Deposited, key, c, c.Amount, ""), nil
+		return a.entry(Deposited, key, c, c.Amount, "")
 	})
 	switch {
 	case err != nil:
 		return Account{}, err
 	case first.Amount != c.Amount || first.Currency != c.Currency:
 		return Account{}, function.Conflict("deposit_id", "deposit %q was made before, of %v %s", key, first.Amount, first.Currency)
-	case first.Kind != Deposited:
+	}
+	switch first.Kind {
+	case Deposited:
+		return Account{}.Evolve(first), nil
+	case Declined:
+		return Account{}, function.Reject("%s", first.Reason)
+	default:
 		return Account{}, first.unknown()
 	}
-	return Account{}.Evolve(first), nil
 }
 
 // Event ids. What one key can lead to has an id each.

@@ -195,8 +195,20 @@ func TestAnAccountHasABound(t *testing.T) {
 	if err := p.deposit(t.Context(), "x", order.Charge{Customer: "d", Amount: huge, Currency: "USD"}); err != nil {
 		t.Error(err)
 	}
-	if err := p.deposit(t.Context(), "y", order.Charge{Customer: "d", Amount: 1, Currency: "USD"}); function.RefusalOf(err, false) == nil {
-		t.Errorf("more than all: %v", err)
+	more := order.Charge{Customer: "d", Amount: 1, Currency: "USD"}
+	for _, again := range []process{p, newProcess(store, 0), p} {
+		if no := function.RefusalOf(again.deposit(t.Context(), "y", more), false); no == nil || no.Code != function.CodeRejected {
+			t.Errorf("more than all: %v", no)
+		}
+		if _, err := again.debit(t.Context(), "room", more); err != nil { // and yet the key stays refused
+			t.Error(err)
+		}
+	}
+	if all := entries(t, store, "d"); len(all) != 3 || all[1].Kind != ledger.Declined || all[2].Balances["USD"] != huge-1 {
+		t.Errorf("%+v", all)
+	}
+	if err := p.deposit(t.Context(), "y2", more); err != nil {
+		t.Errorf("under another key, now that there is room: %v", err)
 	}
 	for _, again := range []process{p, newProcess(store, 0)} {
 		if err := again.deposit(t.Context(), "x", order.Charge{Customer: "d", Amount: huge, Currency: "USD"}); err != nil {
