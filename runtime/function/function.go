@@ -7,6 +7,7 @@
 //	On(handle)                      an event of a stream, to decide on its aggregate
 //	Create(subject, decide)         a request that makes an aggregate
 //	Command(subject, decide)        a request to an aggregate that is there
+//	Read(subject)                   a request for an aggregate that is there
 //	Project(stream, apply)          every event of a stream, to keep a read model
 //	Endpoint(subject, answer)       a request about no aggregate of its own
 //	Query(subject, stream, answer)  a request that only reads, a stream's events too
@@ -17,7 +18,7 @@
 //
 // On, Create, Command and Timer append what their handlers return, to the aggregate
 // that the message is about. Those handlers, and an Endpoint's, may append to another
-// aggregate by [Once]. Project, Query and Serve append nothing.
+// aggregate by [Once]. Read, Project, Query and Serve append nothing.
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
