@@ -25,7 +25,7 @@ func (a *api) place(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	r.status = http.StatusCreated // the same request again is answered as it was at first
-	r.header.Set("Location", orders+"/"+url.PathEscape(o.ID))
+	r.header.Set("Location", ordersPath+"/"+url.PathEscape(o.ID))
 	return r, nil
 }
 
@@ -49,7 +49,7 @@ func (a *api) askOne(ctx context.Context, subject string, request []byte) (*repl
 }
 
 func (a *api) get(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "min_version")
+	request, err := requestOf(c, "min_version")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (a *api) get(ctx context.Context, c *call) (*reply, error) {
 }
 
 func (a *api) events(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "from_version")
+	request, err := requestOf(c, "from_version")
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (a *api) events(ctx context.Context, c *call) (*reply, error) {
 }
 
 func (a *api) list(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "limit", "customer_id", "status", "cursor")
+	request, err := requestOf(c, "limit", "customer_id", "status", "cursor")
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +94,9 @@ func (a *api) list(ctx context.Context, c *call) (*reply, error) {
 	return paged[List](c, body, "cursor", func(l List) string { return l.Cursor })
 }
 
-// ask is the JSON of a request made of the path and the query: number, a whole
+// requestOf is the JSON of a request made of the path and the query: number, a whole
 // one, and texts. What is left out there is left out here.
-func ask(c *call, number string, texts ...string) ([]byte, error) {
+func requestOf(c *call, number string, texts ...string) ([]byte, error) {
 	request := map[string]any{}
 	if id := c.id(); id != "" {
 		request[pathID] = id

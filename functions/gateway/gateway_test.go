@@ -45,8 +45,8 @@ type world struct {
 // begin runs a gateway on a free port, and these functions.
 func begin(t *testing.T, g *gateway, functions ...function.Function) *world {
 	t.Helper()
-	if g.most == 0 {
-		g.most = 10
+	if g.maxWatchers == 0 {
+		g.maxWatchers = 10
 	}
 	if g.listener == nil {
 		functiontest.Open(t, g, "HTTP_LISTEN=127.0.0.1:0")

@@ -100,7 +100,7 @@ func (rt *route) take(w http.ResponseWriter, c *call) (err error) {
 		known := slices.ContainsFunc(rt.params, func(p *huma.Param) bool { return p.In == "query" && p.Name == name })
 		switch {
 		case !known:
-			return function.Invalid(unknown+name, "is not a parameter of this request")
+			return function.Invalid(queryPrefix+name, "is not a parameter of this request")
 		case len(values) > 1:
 			return function.Invalid(name, "is there twice")
 		}

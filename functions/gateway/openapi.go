@@ -77,12 +77,12 @@ func (money) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeNumber, Description: "With at most two decimal places."}
 }
 
-func (status) Schema(huma.Registry) *huma.Schema { return statuses() }
+func (status) Schema(huma.Registry) *huma.Schema { return statusSchema() }
 
-func text() *huma.Schema  { return &huma.Schema{Type: huma.TypeString} }
-func whole() *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Format: "int64"} }
-func statuses() *huma.Schema {
-	s := text()
+func textSchema() *huma.Schema    { return &huma.Schema{Type: huma.TypeString} }
+func integerSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Format: "int64"} }
+func statusSchema() *huma.Schema {
+	s := textSchema()
 	for _, one := range order.Statuses {
 		s.Enum = append(s.Enum, string(one))
 	}
@@ -90,11 +90,11 @@ func statuses() *huma.Schema {
 }
 
 func inPath(name, about string) *huma.Param {
-	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: text()}
+	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: textSchema()}
 }
 
 func inHeader(name, about string) *huma.Param {
-	return &huma.Param{Name: name, In: "header", Description: about, Schema: text()}
+	return &huma.Param{Name: name, In: "header", Description: about, Schema: textSchema()}
 }
 
 func inQuery(name, about string, schema func() *huma.Schema) *huma.Param {
@@ -141,11 +141,11 @@ func (rt *route) describe(schemas huma.Registry) *huma.Operation {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: content("application/json", schemas.Schema(rt.body, true, ""))}
 	}
 	done := &huma.Response{Description: http.StatusText(rt.status), Headers: map[string]*huma.Param{}}
-	if done.Content = content("text/event-stream", text()); rt.reply != nil {
+	if done.Content = content("text/event-stream", textSchema()); rt.reply != nil {
 		done.Content = content("application/json", schemas.Schema(rt.reply, true, ""))
 	}
 	for _, name := range rt.answers {
-		done.Headers[name] = &huma.Param{Schema: text()}
+		done.Headers[name] = &huma.Param{Schema: textSchema()}
 	}
 	op.Responses[strconv.Itoa(rt.status)] = done
 	for _, status := range rt.others {

@@ -21,9 +21,9 @@ type Ledger struct {
 // New makes the ledger; its settings come from the environment.
 func New() *Ledger { return &Ledger{} }
 
-// most is how much an account may hold or owe: far more than anyone has, and
+// maxBalance is how much an account may hold or owe: far more than anyone has, and
 // little enough to be added to.
-const most = order.Money(4_000_000_000_000_000_000)
+const maxBalance = order.Money(4_000_000_000_000_000_000)
 
 // Debit has the customer pay. The reference is the entry's event id. A debit that
 // is declined is an [order.DeclinedError].
@@ -58,7 +58,7 @@ func (l *Ledger) decline(a Account, c order.Charge) string {
 	switch {
 	case l.Settings.Credit.Exceeded(owes):
 		return fmt.Sprintf("payment declined: the account has %v %s, and may owe no more than %v", has, c.Currency, l.Settings.Credit)
-	case owes > most:
+	case owes > maxBalance:
 		return fmt.Sprintf("payment declined: the account owes %v %s, which is all that it can hold", -has, c.Currency)
 	}
 	return ""
@@ -90,7 +90,7 @@ func (l *Ledger) Void(ctx context.Context, key string, c order.Charge) error {
 // that was refused since the account is full stays so.
 func (l *Ledger) Deposit(ctx context.Context, key string, c order.Charge) (Account, error) {
 	first, err := function.Once(ctx, c.Customer, depositID(c.Customer, key), func(a Account) Entry {
-		if a.Balances[c.Currency] > most-c.Amount {
+		if a.Balances[c.Currency] > maxBalance-c.Amount {
 			return a.entry(Declined, key, c, 0, "the account can't hold more "+c.Currency)
 		}
 		return a.entry(Deposited, key, c, c.Amount, "")

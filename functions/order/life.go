@@ -58,9 +58,9 @@ func (o Order) Allows(e Event) bool {
 	return ok
 }
 
-// MayBeShipped tells of an order that ended whether the carrier was asked for
-// it, or may be at this moment.
-func (o Order) MayBeShipped() bool { return !o.ApprovedOn.IsZero() }
+// CarrierAsked tells whether the carrier was asked for the order's goods, or may be
+// at this moment.
+func (o Order) CarrierAsked() bool { return !o.ApprovedOn.IsZero() }
 
 // Timeouts are how long an order waits for each step, from the one before; 0 is
 // without an end.
@@ -83,7 +83,7 @@ var waits = map[Status]wait{
 		since:   func(o Order) time.Time { return o.CreatedOn },
 		timeout: func(t Timeouts) time.Duration { return t.Payment },
 		missing: "it was not paid",
-		end:     func(reason string) Event { return WasOverdue{Reason: reason} },
+		end:     func(reason string) Event { return Overdue{Reason: reason} },
 	},
 	Paid: {
 		since:   func(o Order) time.Time { return o.PaidOn },
@@ -95,7 +95,7 @@ var waits = map[Status]wait{
 		since:   func(o Order) time.Time { return o.ApprovedOn },
 		timeout: func(t Timeouts) time.Duration { return t.Shipping },
 		missing: "it was not shipped",
-		end:     func(reason string) Event { return WasOverdue{Reason: reason} },
+		end:     func(reason string) Event { return Overdue{Reason: reason} },
 	},
 }
 

@@ -15,7 +15,7 @@ func happenings(t testing.TB) []order.Event {
 	return []order.Event{
 		placed(t), order.PaymentDebited{At: at}, order.PaymentDeclined{Reason: "declined"}, order.WasApproved{At: at, By: "ann"},
 		order.WasRejected{Reason: "rejected"}, order.WasShipped{Tracking: "n1"}, order.ShippingFailed{Reason: "failed"}, order.WasDelivered{},
-		order.WasCancelled{Reason: "cancelled"}, order.WasOverdue{Reason: "overdue"}, order.PaymentVoided{}, order.Unknown{Type: "eaten"},
+		order.WasCancelled{Reason: "cancelled"}, order.Overdue{Reason: "overdue"}, order.PaymentVoided{}, order.Unknown{Type: "eaten"},
 	}
 }
 

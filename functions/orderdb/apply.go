@@ -147,7 +147,7 @@ func (db *DB) try(ctx context.Context, events map[string][]function.Message) (ga
 		return nil, 0, failed("apply events", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if generation, err = db.openPointer(ctx, tx); err != nil {
+	if generation, err = db.generation(ctx, tx); err != nil {
 		return nil, 0, err
 	}
 	if generation != db.known.Load() {

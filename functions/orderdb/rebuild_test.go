@@ -91,12 +91,12 @@ func claim(t *testing.T, db *DB, log function.History) (*rebuild, error) {
 // spoil has the table in use hold nonsense, which a rebuild does not look at.
 func spoil(t *testing.T, db *DB) {
 	t.Helper()
-	if _, err := db.write.ExecContext(t.Context(), "UPDATE "+db.tableName(db.generation(t))+" SET status = 'X', body = '{\"version\":1000}'"); err != nil {
+	if _, err := db.write.ExecContext(t.Context(), "UPDATE "+db.tableName(db.pointed(t))+" SET status = 'X', body = '{\"version\":1000}'"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (db *DB) generation(t testing.TB) (generation int64) {
+func (db *DB) pointed(t testing.TB) (generation int64) {
 	t.Helper()
 	if err := db.write.QueryRowContext(t.Context(), "SELECT generation FROM orders_views WHERE name = $1", db.view).Scan(&generation); err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ func New(p Payment, c Carrier, t *Timeouts, orders Orders) function.Function {
 			function.On(undo[order.WasRejected](p, c)),
 			function.On(undo[order.ShippingFailed](p, c)),
 			function.On(undo[order.WasCancelled](p, c)),
-			function.On(undo[order.WasOverdue](p, c)),
+			function.On(undo[order.Overdue](p, c)),
 			function.Timer(deadlines{t, orders}),
 		},
 		Needs: function.Needs(p, c, t, orders),
@@ -47,7 +47,7 @@ func undo[E order.Event](p Payment, c Carrier) func(context.Context, order.Order
 		if !o.Allows(order.PaymentVoided{}) {
 			return nil, nil
 		}
-		if o.MayBeShipped() {
+		if o.CarrierAsked() {
 			if err := c.Recall(ctx, o.ID); err != nil {
 				return nil, err
 			}

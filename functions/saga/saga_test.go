@@ -50,7 +50,7 @@ func TestUndo(t *testing.T) {
 		"cancelled approved":     {[]function.DomainEvent{debited, approved}, order.WasCancelled{Reason: "ill"}, []string{recall, void}},
 		"rejected":               {[]function.DomainEvent{debited}, order.WasRejected{Reason: "no"}, []string{void}},
 		"not shipped":            {[]function.DomainEvent{debited, approved}, order.ShippingFailed{Reason: "no"}, []string{recall, void}},
-		"not shipped in time":    {[]function.DomainEvent{debited, approved}, order.WasOverdue{Reason: "late"}, []string{recall, void}},
+		"not shipped in time":    {[]function.DomainEvent{debited, approved}, order.Overdue{Reason: "late"}, []string{recall, void}},
 		"cancelled when shipped": {[]function.DomainEvent{debited, approved, order.WasShipped{}}, order.WasCancelled{Reason: "ill"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestDoors(t *testing.T) {
 	}
 	for _, e := range []order.Event{
 		order.PaymentDebited{}, order.PaymentDeclined{}, order.WasApproved{}, order.WasRejected{}, order.WasShipped{}, order.ShippingFailed{},
-		order.WasDelivered{}, order.WasCancelled{}, order.WasOverdue{}, order.PaymentVoided{},
+		order.WasDelivered{}, order.WasCancelled{}, order.Overdue{}, order.PaymentVoided{},
 	} {
 		for _, s := range order.Statuses {
 			if o := (order.Order{Status: s}).Evolve(e); o.Status != s && (o.Status == order.Rejected || o.Status == order.Cancelled) && !slices.Contains(want, e.EventType()) {
@@ -105,9 +105,9 @@ func TestTimeouts(t *testing.T) {
 		due  time.Time
 		ends function.DomainEvent
 	}{
-		"not paid":    {[]function.DomainEvent{created}, after(time.Hour), order.WasOverdue{Reason: "it was not paid within 1h0m0s"}},
+		"not paid":    {[]function.DomainEvent{created}, after(time.Hour), order.Overdue{Reason: "it was not paid within 1h0m0s"}},
 		"not decided": {[]function.DomainEvent{created, debited}, after(2*time.Hour + time.Minute), order.WasRejected{Reason: "nobody decided on it within 2h0m0s"}},
-		"not shipped": {[]function.DomainEvent{created, debited, approved}, after(3*time.Hour + 2*time.Minute), order.WasOverdue{Reason: "it was not shipped within 3h0m0s"}},
+		"not shipped": {[]function.DomainEvent{created, debited, approved}, after(3*time.Hour + 2*time.Minute), order.Overdue{Reason: "it was not shipped within 3h0m0s"}},
 		"shipped":     {[]function.DomainEvent{created, debited, approved, order.WasShipped{}}, time.Time{}, nil},
 		"cancelled":   {[]function.DomainEvent{created, order.WasCancelled{Reason: "ill"}}, time.Time{}, nil},
 	} {
