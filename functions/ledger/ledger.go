@@ -13,9 +13,9 @@ import (
 // again answers it. All of its calls are for handlers, in whose event store it
 // keeps the entries.
 type Ledger struct {
-	Settings struct {
+	function.Configured[struct {
 		Credit order.Limit `env:"PAYMENT_CREDIT, default=none" help:"how much a customer may owe in each currency; an order that would exceed it is declined"`
-	}
+	}]
 }
 
 // New makes the ledger; its settings come from the environment.
@@ -117,8 +117,3 @@ func voidID(key string) string    { return function.DeriveID(Stream, "void", key
 func depositID(customer, key string) string {
 	return function.DeriveID(Stream, "deposit", customer, key)
 }
-
-// Config, Open and Close implement function.Resource.
-func (l *Ledger) Config() any                { return &l.Settings }
-func (l *Ledger) Open(context.Context) error { return nil }
-func (l *Ledger) Close() error               { return nil }

@@ -23,7 +23,8 @@ type Carrier interface {
 }
 
 // New declares the function; p and c are those that payment and shipping use.
-func New(p Payment, c Carrier, t *Timeouts, orders Orders) function.Function {
+func New(p Payment, c Carrier, orders Orders) function.Function {
+	t := &timeouts{}
 	return function.Function{
 		Name:        "saga",
 		Description: "Ends orders that waited too long, and undoes what was done for those that were not shipped.",

@@ -29,10 +29,14 @@ func (p *providers) Recall(_ context.Context, key string) error {
 }
 
 // start is the function, with timeouts of an hour, two and three.
-func start(p *providers) function.Function {
-	t := NewTimeouts()
-	t.Settings.Payment, t.Settings.Review, t.Settings.Shipping = time.Hour, 2*time.Hour, 3*time.Hour
-	return New(p, p, t, nil)
+func start(t *testing.T, p *providers) function.Function {
+	t.Helper()
+	f := New(p, p, nil)
+	if len(f.Needs) != 1 {
+		t.Fatalf("the function opens %d resources", len(f.Needs))
+	}
+	functiontest.Open(t, f.Needs[0], "PAYMENT_TIMEOUT=1h", "REVIEW_TIMEOUT=2h", "SHIPPING_TIMEOUT=3h")
+	return f
 }
 
 func TestUndo(t *testing.T) {
@@ -56,7 +60,7 @@ func TestUndo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var p providers
 			past := append([]function.DomainEvent{created}, c.past...)
-			got := functiontest.Given(t, start(&p), past...).When(c.end)
+			got := functiontest.Given(t, start(t, &p), past...).When(c.end)
 			if c.asked == nil {
 				got.ThenNothing()
 			} else {
@@ -66,7 +70,7 @@ func TestUndo(t *testing.T) {
 				t.Errorf("asked for %q, want %q", p.asked, c.asked)
 			}
 			broken := providers{err: errors.New("broken")}
-			if again := functiontest.Given(t, start(&broken), past...).When(c.end); c.asked != nil {
+			if again := functiontest.Given(t, start(t, &broken), past...).When(c.end); c.asked != nil {
 				again.ThenFails(broken.err)
 			}
 		})
@@ -76,7 +80,7 @@ func TestUndo(t *testing.T) {
 // TestDoors: every end but the good one has a door, as the rules have it.
 func TestDoors(t *testing.T) {
 	var want, got []string
-	for _, d := range start(&providers{}).Doors {
+	for _, d := range start(t, &providers{}).Doors {
 		if e, ok := d.(*function.Event); ok {
 			got = append(got, e.Type)
 		}
@@ -113,7 +117,7 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			given := func() *functiontest.History {
-				return functiontest.Given(t, start(&providers{}), c.past...).ThenWaits(c.due)
+				return functiontest.Given(t, start(t, &providers{}), c.past...).ThenWaits(c.due)
 			}
 			if c.ends == nil {
 				given().WhenTimeIs(after(1000 * time.Hour)).ThenNothing()

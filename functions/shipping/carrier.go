@@ -28,9 +28,9 @@ type Carrier interface {
 // tracking number of the key, or fails, by the restaurant. So it answers alike
 // however often it is asked, and has nothing to recall.
 type Courier struct {
-	Settings struct {
+	function.Configured[struct {
 		FailFor []string `env:"SHIPPING_FAIL_FOR" help:"restaurants, with commas between, whose orders the carrier does not take"`
-	}
+	}]
 }
 
 // NewCourier makes the carrier; its settings come from the environment.
@@ -47,8 +47,3 @@ func (c *Courier) Ship(_ context.Context, key string, o order.Order) (tracking s
 
 // Recall implements Carrier. There is nothing to recall.
 func (*Courier) Recall(context.Context, string) error { return nil }
-
-// Config, Open and Close implement function.Resource.
-func (c *Courier) Config() any              { return &c.Settings }
-func (*Courier) Open(context.Context) error { return nil }
-func (*Courier) Close() error               { return nil }

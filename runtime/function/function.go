@@ -103,6 +103,19 @@ type Resource interface {
 	Close() error
 }
 
+// Configured is a resource that has settings, a struct for package config, and
+// nothing to open. A type that embeds it is one too.
+type Configured[T any] struct{ Settings T }
+
+// Config implements Resource.
+func (c *Configured[T]) Config() any { return &c.Settings }
+
+// Open implements Resource.
+func (*Configured[T]) Open(context.Context) error { return nil }
+
+// Close implements Resource.
+func (*Configured[T]) Close() error { return nil }
+
 // Needs lists those of the values that are resources, so that a port can be
 // given with one that needs opening or one that does not.
 func Needs(values ...any) []Resource {
