@@ -35,7 +35,7 @@ func each(t *testing.T, test func(t *testing.T, empty func(testing.TB) string)) 
 func open(t testing.TB, url string) *DB {
 	t.Helper()
 	db := New()
-	*db.url() = url
+	*db.url = url
 	if err := db.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func severalProcessesShareTheWork(t *testing.T, empty func(testing.TB) string) {
 	for i := range dbs { // they migrate together as well
 		wg.Go(func() {
 			dbs[i] = New()
-			*dbs[i].url() = url
+			*dbs[i].url = url
 			if err := dbs[i].Open(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -361,7 +361,7 @@ func TestANewerReleasesFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := New()
-	*again.url() = url
+	*again.url = url
 	if err := again.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "99") {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func aFailedBatchLeavesNothing(t *testing.T, empty func(testing.TB) string) {
 func TestBadSettingIsNamed(t *testing.T) {
 	for _, url := range []string{"postgres://u:secret@h:port/d", "mysql://u:secret@h/d", "host=h password=secret", "sqlite:", "sqlite::memory:", "orders.db", ""} {
 		db := New()
-		*db.url() = url
+		*db.url = url
 		err := db.Open(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "ORDERS_DB") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)

@@ -350,8 +350,8 @@ func TestViewsAreApart(t *testing.T) { each(t, viewsAreApart) }
 func viewsAreApart(t *testing.T, empty func(testing.TB) string) {
 	log, want := whole(t, 4)
 	url := empty(t)
-	db, kitchen := open(t, url), NewView("orderview2", "KITCHEN_DB")
-	*kitchen.url() = url
+	kitchenURL := url
+	db, kitchen := open(t, url), NewView("orderview2", "KITCHEN_DB", nil, &kitchenURL)
 	if err := kitchen.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -372,10 +372,10 @@ func viewsAreApart(t *testing.T, empty func(testing.TB) string) {
 	kitchen.is(t, "orderview2_1")
 	check(t, db, want)
 	check(t, kitchen, want)
-	if err := NewView("Kitchen_1", "KITCHEN_DB").Open(t.Context()); err == nil {
+	if err := NewView("Kitchen_1", "KITCHEN_DB", nil, &url).Open(t.Context()); err == nil {
 		t.Error("a name that can be none was taken")
 	}
-	*kitchen.url() = "nonsense"
+	kitchenURL = "nonsense"
 	if err := kitchen.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "KITCHEN_DB") {
 		t.Error(err)
 	}
