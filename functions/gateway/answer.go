@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -74,12 +75,7 @@ func (a *api) events(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return paged[History](c, body, "from_version", func(h History) string {
-		if h.NextVersion == 0 {
-			return ""
-		}
-		return strconv.FormatUint(h.NextVersion, 10)
-	})
+	return paged(c, body, "from_version")
 }
 
 func (a *api) list(ctx context.Context, c *call) (*reply, error) {
@@ -91,7 +87,7 @@ func (a *api) list(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return paged[List](c, body, "cursor", func(l List) string { return l.Cursor })
+	return paged(c, body, "cursor")
 }
 
 // requestOf is the JSON of a request made of the path and the query: number, a whole
@@ -120,14 +116,18 @@ func requestOf(c *call, number string, texts ...string) ([]byte, error) {
 	return body, nil
 }
 
-// paged answers a page with a Link to the next one, if there is one.
-func paged[P any](c *call, body []byte, param string, next func(P) string) (*reply, error) {
-	var page P
+// paged answers a page with a Link to the next one, if there is one; param is the
+// parameter that says where that begins.
+func paged(c *call, body []byte, param string) (*reply, error) {
+	var page struct {
+		Cursor      string      `json:"cursor"`
+		NextVersion json.Number `json:"next_version"`
+	}
 	if err := json.Unmarshal(body, &page); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	r := &reply{status: http.StatusOK, body: body, header: http.Header{}}
-	if value := next(page); value != "" {
+	if value := cmp.Or(page.Cursor, page.NextVersion.String()); value != "" {
 		query := c.r.URL.Query()
 		query.Set(param, value)
 		r.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), query.Encode()))

@@ -61,6 +61,7 @@ type HistoryEvent struct {
 	Version     uint64          `json:"version" doc:"Its place among the order's events: 1, 2, 3, without gaps."`
 	Position    uint64          `json:"position" doc:"Its place among all events."`
 	Type        string          `json:"type"`
+	Schema      int             `json:"schema" doc:"The number of the shape of its data."`
 	Time        time.Time       `json:"time"`
 	ID          string          `json:"id"`
 	CausationID string          `json:"causation_id" doc:"The id of the event, or the request, that led to it."`

@@ -173,6 +173,7 @@ type HistoryEvent struct {
 	Version     uint64          `json:"version"`
 	Position    uint64          `json:"position"`
 	Type        string          `json:"type"`
+	Schema      int             `json:"schema"` // number of the data's shape
 	Time        time.Time       `json:"time"`
 	ID          string          `json:"id"`
 	CausationID string          `json:"causation_id"`
@@ -199,7 +200,7 @@ func history(ctx context.Context, log function.Log, r HistoryRequest) (History, 
 			break
 		}
 		h.Events = append(h.Events, HistoryEvent{
-			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, CausationID: e.CausationID, Data: e.Data,
+			Version: e.Version, Position: e.Position, Type: e.Type, Schema: e.Schema, Time: e.Time, ID: e.ID, CausationID: e.CausationID, Data: e.Data,
 		})
 	}
 	if len(h.Events) == 0 && r.FromVersion <= 1 {
