@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
@@ -50,7 +52,7 @@ func (a *api) askOne(ctx context.Context, subject string, request []byte) (*repl
 }
 
 func (a *api) get(ctx context.Context, c *call) (*reply, error) {
-	request, err := requestOf(c, "min_version")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +69,7 @@ func (a *api) get(ctx context.Context, c *call) (*reply, error) {
 }
 
 func (a *api) events(ctx context.Context, c *call) (*reply, error) {
-	request, err := requestOf(c, "from_version")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func (a *api) events(ctx context.Context, c *call) (*reply, error) {
 }
 
 func (a *api) list(ctx context.Context, c *call) (*reply, error) {
-	request, err := requestOf(c, "limit", "customer_id", "status", "cursor")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -90,24 +92,27 @@ func (a *api) list(ctx context.Context, c *call) (*reply, error) {
 	return paged(c, body, "cursor")
 }
 
-// requestOf is the JSON of a request made of the path and the query: number, a whole
-// one, and texts. What is left out there is left out here.
-func requestOf(c *call, number string, texts ...string) ([]byte, error) {
+// requestOf is the JSON of a request made of the path and the query. What is left
+// out there is left out here.
+func requestOf(c *call) ([]byte, error) {
 	request := map[string]any{}
 	if id := c.id(); id != "" {
 		request[pathID] = id
 	}
-	for _, name := range texts {
-		if v := c.query(name); v != "" {
-			request[name] = v
+	query := c.r.URL.Query()
+	for _, p := range c.route.params {
+		v := query.Get(p.Name)
+		switch {
+		case p.In != "query" || v == "":
+		case p.Schema.Type == huma.TypeInteger:
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				return nil, function.Invalid(p.Name, "must be a whole number")
+			}
+			request[p.Name] = n
+		default:
+			request[p.Name] = v
 		}
-	}
-	if v := c.query(number); v != "" {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			return nil, function.Invalid(number, "must be a whole number")
-		}
-		request[number] = n
 	}
 	body, err := json.Marshal(request)
 	if err != nil {

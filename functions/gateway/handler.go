@@ -69,7 +69,7 @@ func (d *discarded) Write(p []byte) (int, error) { return len(p), nil }
 // handler answers the route's requests.
 func (rt *route) handler(operation function.Operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{r: r}
+		c := &call{route: rt, r: r}
 		if err := rt.take(w, c); err != nil {
 			if no, ok := errors.AsType[*refused](err); ok {
 				no.write(w)

@@ -20,7 +20,7 @@ type Placement struct {
 	OrderID    string          `json:"order_id,omitempty" pattern:"^[A-Za-z0-9_-]{1,64}$" doc:"Made if left out. The same order again under it is placed once."`
 	Customer   string          `json:"customer_id" pattern:"^[A-Za-z0-9_-]{1,64}$"`
 	Restaurant string          `json:"restaurant_id" pattern:"^[A-Za-z0-9_-]{1,64}$"`
-	Currency   string          `json:"currency,omitempty" doc:"ISO 4217; USD if left out."`
+	Currency   string          `json:"currency,omitempty" pattern:"^[A-Z]{3}$" doc:"ISO 4217; USD if left out."`
 	Items      []PlacementItem `json:"order_items" nullable:"false" minItems:"1" maxItems:"500"`
 }
 
@@ -28,20 +28,20 @@ type Placement struct {
 type PlacementItem struct {
 	Code      string      `json:"code" minLength:"1" maxLength:"200"`
 	Name      string      `json:"name" minLength:"1" maxLength:"200"`
-	UnitPrice order.Money `json:"unit_price"`
+	UnitPrice order.Money `json:"unit_price" minimum:"0" maximum:"1000000"`
 	Quantity  int64       `json:"quantity" minimum:"1" maximum:"10000"`
 }
 
 // Cancellation is why an order is not wanted any more.
 type Cancellation struct {
-	Reason string `json:"reason"`
+	Reason string `json:"reason" minLength:"1" maxLength:"200"`
 }
 
 // Decision is what somebody decided on an order.
 type Decision struct {
 	Decision string `json:"decision" enum:"approve,reject"`
-	Reason   string `json:"reason,omitempty" doc:"May be left out of an approval."`
-	By       string `json:"by" doc:"Who decided."`
+	Reason   string `json:"reason,omitempty" maxLength:"200" doc:"May be left out of an approval."`
+	By       string `json:"by" minLength:"1" maxLength:"200" doc:"Who decided."`
 }
 
 // List is a page of orders.
@@ -80,8 +80,22 @@ func (money) Schema(huma.Registry) *huma.Schema {
 
 func (status) Schema(huma.Registry) *huma.Schema { return statusSchema() }
 
-func textSchema() *huma.Schema    { return &huma.Schema{Type: huma.TypeString} }
-func integerSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Format: "int64"} }
+func textSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+func timeSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format: "date-time"} }
+func idSchema() *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"}
+}
+
+// wholeSchema is of the whole numbers within bounds.
+func wholeSchema(least, most float64) func() *huma.Schema {
+	return func() *huma.Schema {
+		return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &least, Maximum: &most}
+	}
+}
+
+// maxVersion is the most that every JSON reader can hold.
+const maxVersion = 1 << 53
+
 func statusSchema() *huma.Schema {
 	s := textSchema()
 	for _, one := range order.Statuses {
@@ -91,7 +105,7 @@ func statusSchema() *huma.Schema {
 }
 
 func inPath(name, about string) *huma.Param {
-	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: textSchema()}
+	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: idSchema()}
 }
 
 func inHeader(name, about string) *huma.Param {

@@ -37,13 +37,13 @@ type route struct {
 
 // call is one request.
 type call struct {
-	r    *http.Request
-	body []byte
-	key  string // the id that its Idempotency-Key stands for; empty if it has none
+	route *route
+	r     *http.Request
+	body  []byte
+	key   string // the id that its Idempotency-Key stands for; empty if it has none
 }
 
-func (c *call) id() string               { return c.r.PathValue(pathID) }
-func (c *call) query(name string) string { return c.r.URL.Query().Get(name) }
+func (c *call) id() string { return c.r.PathValue(pathID) }
 
 // reply is what is answered: a body, or a stream.
 type reply struct {
@@ -86,20 +86,21 @@ func (a *api) routes() []*route {
 		}, {
 			method: "GET", path: ordersPath, name: "list", summary: "List orders, newest first", status: 200,
 			params: []*huma.Param{
-				inQuery("customer_id", "Only this customer's.", textSchema), inQuery("status", "Only those in this state.", statusSchema),
-				inQuery("limit", "How many on a page, 1 to 500; 50 if left out.", integerSchema), inQuery("cursor", "What the page before answered.", textSchema),
+				inQuery("customer_id", "Only this customer's.", idSchema), inQuery("status", "Only those in this state.", statusSchema),
+				inQuery("created_from", "Only those whose created_on is not before.", timeSchema), inQuery("created_before", "Only those whose created_on is before.", timeSchema),
+				inQuery("limit", "How many on a page; 50 if left out.", wholeSchema(1, 500)), inQuery("cursor", "What the page before answered.", textSchema),
 			},
 			reply: reflect.TypeFor[List](), answers: []string{"Link"}, handle: a.list,
 		}, {
 			method: "GET", path: orderPath, name: "get", summary: "Show an order", status: 200,
 			params: []*huma.Param{
-				id, inQuery("min_version", "Wait until the order has this version, at most 2 s: what an answer before told.", integerSchema),
+				id, inQuery("min_version", "Wait until the order has this version, at most 2 s: what an answer before told.", wholeSchema(0, maxVersion)),
 				inHeader("If-None-Match", "Answer 304 when the ETag is still this one."),
 			},
 			reply: reflect.TypeFor[order.Order](), answers: []string{"ETag"}, others: []int{304}, refusals: []int{404, 409}, handle: a.get,
 		}, {
 			method: "GET", path: orderPath + "/events", name: "events", summary: "Show what happened to an order", status: 200,
-			params: []*huma.Param{id, inQuery("from_version", "Begin at this version.", integerSchema)},
+			params: []*huma.Param{id, inQuery("from_version", "Begin at this version.", wholeSchema(0, maxVersion))},
 			reply:  reflect.TypeFor[History](), answers: []string{"Link"}, refusals: []int{404}, handle: a.events,
 		}, {
 			method: "GET", path: orderPath + "/watch", name: "watch", status: 200,
