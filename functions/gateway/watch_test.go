@@ -77,7 +77,7 @@ func (f *follower) expect(want ...string) {
 	}
 }
 
-// history is orderquery without its read model: it answers for what happened.
+// history is orderquery without its view: it answers for what happened.
 func history() function.Function { return orderquery.New(orderdb.New()) }
 
 // placeHere has an order happen, with no function to go on with it.

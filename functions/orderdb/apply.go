@@ -91,7 +91,7 @@ func (db *DB) sameHistory(ctx context.Context, log function.Log, generation int6
 }
 
 // errForeign says that the table was made of other events.
-var errForeign = errors.New("the read model was made from another event store, or from another moment of this one")
+var errForeign = errors.New("the view was made from another event store, or from another moment of this one")
 
 // foreign is the operator's to mend, and no event's fault: they wait.
 func (db *DB) foreign(what string, why error) error {

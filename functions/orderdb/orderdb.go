@@ -93,7 +93,7 @@ var viewGrammar = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
 // Open opens the database, and makes what is not there.
 func (db *DB) Open(ctx context.Context) error {
 	if !viewGrammar.MatchString(db.view) {
-		return fmt.Errorf("open read model %q: its name does not match %s", db.view, viewGrammar)
+		return fmt.Errorf("open view %q: its name does not match %s", db.view, viewGrammar)
 	}
 	scheme, path, _ := strings.Cut(*db.url, ":")
 	var err error
@@ -103,13 +103,13 @@ func (db *DB) Open(ctx context.Context) error {
 	case scheme == "postgres" || scheme == "postgresql":
 		err = db.openPostgres(ctx, *db.url, nil)
 	default:
-		return fmt.Errorf("open read model: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url))
+		return fmt.Errorf("open view: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url))
 	}
 	if err == nil {
 		err = db.findView(ctx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("open read model: %s=%q: %w", db.variable, redacted(*db.url), err), db.Close())
+		return errors.Join(fmt.Errorf("open view: %s=%q: %w", db.variable, redacted(*db.url), err), db.Close())
 	}
 	return nil
 }

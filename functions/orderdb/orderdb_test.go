@@ -305,10 +305,10 @@ func size(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-// TestAnotherStoresReadModelIsNamed: the events wait for the operator to mend it.
-func TestAnotherStoresReadModelIsNamed(t *testing.T) { each(t, anotherStoresReadModelIsNamed) }
+// TestAnotherStoresViewIsNamed: the events wait for the operator to mend it.
+func TestAnotherStoresViewIsNamed(t *testing.T) { each(t, anotherStoresViewIsNamed) }
 
-func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
+func anotherStoresViewIsNamed(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 2)
 	db := open(t, empty(t))
 	h[1].Position = h[0].Position
@@ -318,11 +318,11 @@ func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) 
 	}
 }
 
-// TestAnotherMomentsReadModelIsNamed has orders in the table that the event
+// TestAnotherMomentsViewIsNamed has orders in the table that the event
 // store no longer has, and one that it has at another place.
-func TestAnotherMomentsReadModelIsNamed(t *testing.T) { each(t, anotherMomentsReadModelIsNamed) }
+func TestAnotherMomentsViewIsNamed(t *testing.T) { each(t, anotherMomentsViewIsNamed) }
 
-func anotherMomentsReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
+func anotherMomentsViewIsNamed(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 3)
 	url := empty(t)
 	if err := open(t, url).Apply(t.Context(), h, h); err != nil {

@@ -11,7 +11,7 @@ import (
 const waitingPage = 500
 
 // Waiting yields the ids of all orders that wait for their next step, as far as
-// the read model has come; one may come twice. An order that goes on meanwhile is
+// the view has come; one may come twice. An order that goes on meanwhile is
 // not missed: its next state is listed later.
 func (db *DB) Waiting(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {

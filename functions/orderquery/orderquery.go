@@ -15,7 +15,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// New declares the function; db is the read model.
+// New declares the function; db is the view.
 func New(db *orderdb.DB) function.Function {
 	q := query{db: db, wait: versionWait}
 	return function.Function{
@@ -38,7 +38,7 @@ type query struct {
 // GetRequest asks for one order.
 type GetRequest struct {
 	OrderID string `json:"order_id" required:"true"`
-	// MinVersion waits until the read model has that version, at most 2 s: who
+	// MinVersion waits until the view has that version, at most 2 s: who
 	// knows from a reply how far the order is sees nothing older. After that
 	// the answer is 404 if the order is unknown, and 409 if it is known and not
 	// yet that far.

@@ -114,11 +114,11 @@ type Projection struct {
 	Stream string
 	// Apply handles a batch: events in the order of their positions.
 	Apply func(ctx context.Context, log Log, batch []Message) error
-	// Rebuild is nil where the read model can't be made anew beside itself.
+	// Rebuild is nil where the view can't be made anew beside itself.
 	Rebuild Rebuild
 }
 
-// RebuiltBy says how the read model is made anew, which the command rebuild
+// RebuiltBy says how the view is made anew, which the command rebuild
 // then does.
 func (d *Projection) RebuiltBy(rebuild Rebuild) *Projection {
 	d.Rebuild = rebuild

@@ -8,7 +8,7 @@
 //	Create(subject, decide)         a request that makes an aggregate
 //	Command(subject, decide)        a request to an aggregate that is there
 //	Read(subject)                   a request for an aggregate that is there
-//	Project(stream, apply)          every event of a stream, to keep a read model
+//	Project(stream, apply)          every event of a stream, to keep a view
 //	Endpoint(subject, answer)       a request about no aggregate of its own
 //	Query(subject, stream, answer)  a request that only reads, a stream's events too
 //	Timer(deadlines)                time that passed for an aggregate that waits
