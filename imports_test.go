@@ -80,7 +80,7 @@ var never = []struct {
 var only = map[string][]string{
 	"functions/order":    {"github.com/govalues/decimal"},
 	"functions/ledger":   {"runtime/function", "functions/order"},
-	"functions/orderdb":  {"runtime/function", "functions/order", "github.com/jackc/pgx/", "modernc.org/sqlite", "github.com/gofrs/flock", "github.com/google/uuid"},
+	"functions/orderdb":  {"runtime/function", "functions/order", "github.com/jackc/pgx/", "modernc.org/sqlite", "github.com/gofrs/flock"},
 	"functions/gateway":  {"runtime/function", "functions/order", "github.com/danielgtaylor/huma/v2", "golang.org/x/net/netutil", "github.com/go-json-experiment/json"},
 	"functions/*":        {"runtime/function", "functions/order", "functions/orderdb", "functions/ledger", "github.com/google/uuid"},
 	"internal/crash":     {},

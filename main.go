@@ -30,21 +30,20 @@ func main() { waybill().Main() }
 // waybill is the system: its functions, in the order an order meets them.
 func waybill() app.Program {
 	orders, money, carrier := orderdb.New(), ledger.New(), shipping.NewCourier() // what several of them share
-	timeouts := saga.NewTimeouts()
 	return app.Program{
 		Name: "waybill", Release: "0.1.0", NATSConfig: natsConf,
 		Description: "An order, from placed to delivered, as small functions on NATS.",
 		Functions: []function.Function{
-			placeorder.New(),                           // orders.place → created
-			payment.New(money),                         // created → paymentdebited | paymentdeclined
-			review.New(review.NewRule()),               // paymentdebited → approved; orders.review → approved | rejected
-			shipping.New(carrier),                      // approved → shipped | shippingfailed; orders.deliver → delivered
-			cancelorder.New(),                          // orders.cancel → cancelled
-			saga.New(money, carrier, timeouts, orders), // a timeout → overdue | rejected; unshipped ends → paymentvoided
-			accounts.New(money),                        // accounts.get, accounts.deposit
-			orderview.New(orders),                      // all events → the view orderview
-			orderquery.New(orders),                     // orders.get, orders.list, orders.history
-			gateway.New(),                              // HTTP, for all of them
+			placeorder.New(),                 // orders.place → created
+			payment.New(money),               // created → paymentdebited | paymentdeclined
+			review.New(review.NewRule()),     // paymentdebited → approved; orders.review → approved | rejected
+			shipping.New(carrier),            // approved → shipped | shippingfailed; orders.deliver → delivered
+			cancelorder.New(),                // orders.cancel → cancelled
+			saga.New(money, carrier, orders), // a timeout → overdue | rejected; unshipped ends → paymentvoided
+			accounts.New(money),              // accounts.get, accounts.deposit
+			orderview.New(orders),            // all events → the view orderview
+			orderquery.New(orders),           // orders.get, orders.list, orders.history
+			gateway.New(),                    // HTTP, for orders
 		},
 		Commands: append(verify.Commands(), bench.Command()),
 	}

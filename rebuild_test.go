@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestRebuildCommand makes the read model anew, of nothing and of some orders,
+// TestRebuildCommand makes the view anew, of nothing and of some orders,
 // while everything runs; the first tries are killed.
 func TestRebuildCommand(t *testing.T) {
 	s := newSystem(t)

@@ -76,7 +76,7 @@ func dial(t *testing.T, address string) eventstore.Store {
 }
 
 // TestExportAndImport exports a system that runs, and has another go on with a
-// copy of its events: with a JetStream and a read model that are empty.
+// copy of its events: with a JetStream and a view that are empty.
 func TestExportAndImport(t *testing.T) {
 	s := newSystem(t)
 	up := s.start("up").ready()
@@ -128,7 +128,7 @@ func TestExportAndImport(t *testing.T) {
 		t.Fatalf("%v, %s\nis not\n%s", err, second, first)
 	}
 	other.start("run eventstore").ready()
-	for _, args := range []string{"forget ORDERS orderview", "refill ORDERS --from 1"} { // the read model is empty
+	for _, args := range []string{"forget ORDERS orderview", "refill ORDERS --from 1"} { // the view is empty
 		if p := other.start(args); p.ended() != 0 {
 			t.Fatalf("%s: %s", args, p.out.String())
 		}

@@ -19,7 +19,7 @@ func New(l *ledger.Ledger) function.Function {
 		Name:        "accounts",
 		Description: "Answers for what a customer has and owes, and takes deposits.",
 		Doors: []function.Door{
-			function.Command("accounts.get", get),
+			function.Read[ledger.Account, GetRequest]("accounts.get"),
 			function.Endpoint("accounts.deposit", deposit(l)),
 		},
 		Needs: function.Needs(l),
@@ -33,9 +33,6 @@ type GetRequest struct {
 
 // AggregateID says whose account it is.
 func (r GetRequest) AggregateID() string { return r.Customer }
-
-// get decides nothing: the answer is the account as it is.
-func get(context.Context, ledger.Account, GetRequest) ([]ledger.Entry, error) { return nil, nil }
 
 // DepositRequest pays in.
 type DepositRequest struct {

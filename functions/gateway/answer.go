@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -25,7 +28,7 @@ func (a *api) place(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	r.status = http.StatusCreated // the same request again is answered as it was at first
-	r.header.Set("Location", orders+"/"+url.PathEscape(o.ID))
+	r.header.Set("Location", ordersPath+"/"+url.PathEscape(o.ID))
 	return r, nil
 }
 
@@ -49,7 +52,7 @@ func (a *api) askOne(ctx context.Context, subject string, request []byte) (*repl
 }
 
 func (a *api) get(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "min_version")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (a *api) get(ctx context.Context, c *call) (*reply, error) {
 }
 
 func (a *api) events(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "from_version")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -74,16 +77,11 @@ func (a *api) events(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return paged[History](c, body, "from_version", func(h History) string {
-		if h.NextVersion == 0 {
-			return ""
-		}
-		return strconv.FormatUint(h.NextVersion, 10)
-	})
+	return paged(c, body, "from_version")
 }
 
 func (a *api) list(ctx context.Context, c *call) (*reply, error) {
-	request, err := ask(c, "limit", "customer_id", "status", "cursor")
+	request, err := requestOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -91,27 +89,30 @@ func (a *api) list(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return paged[List](c, body, "cursor", func(l List) string { return l.Cursor })
+	return paged(c, body, "cursor")
 }
 
-// ask is the JSON of a request made of the path and the query: number, a whole
-// one, and texts. What is left out there is left out here.
-func ask(c *call, number string, texts ...string) ([]byte, error) {
+// requestOf is the JSON of a request made of the path and the query. What is left
+// out there is left out here.
+func requestOf(c *call) ([]byte, error) {
 	request := map[string]any{}
 	if id := c.id(); id != "" {
 		request[pathID] = id
 	}
-	for _, name := range texts {
-		if v := c.query(name); v != "" {
-			request[name] = v
+	query := c.r.URL.Query()
+	for _, p := range c.route.params {
+		v := query.Get(p.Name)
+		switch {
+		case p.In != "query" || v == "":
+		case p.Schema.Type == huma.TypeInteger:
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				return nil, function.Invalid(p.Name, "must be a whole number")
+			}
+			request[p.Name] = n
+		default:
+			request[p.Name] = v
 		}
-	}
-	if v := c.query(number); v != "" {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			return nil, function.Invalid(number, "must be a whole number")
-		}
-		request[number] = n
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -120,14 +121,18 @@ func ask(c *call, number string, texts ...string) ([]byte, error) {
 	return body, nil
 }
 
-// paged answers a page with a Link to the next one, if there is one.
-func paged[P any](c *call, body []byte, param string, next func(P) string) (*reply, error) {
-	var page P
+// paged answers a page with a Link to the next one, if there is one; param is the
+// parameter that says where that begins.
+func paged(c *call, body []byte, param string) (*reply, error) {
+	var page struct {
+		Cursor      string      `json:"cursor"`
+		NextVersion json.Number `json:"next_version"`
+	}
 	if err := json.Unmarshal(body, &page); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	r := &reply{status: http.StatusOK, body: body, header: http.Header{}}
-	if value := next(page); value != "" {
+	if value := cmp.Or(page.Cursor, page.NextVersion.String()); value != "" {
 		query := c.r.URL.Query()
 		query.Set(param, value)
 		r.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, c.r.URL.EscapedPath(), query.Encode()))

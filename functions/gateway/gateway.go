@@ -25,7 +25,7 @@ import (
 
 // New declares the function.
 func New() function.Function {
-	return declare(&gateway{pace: pace{read: 15 * time.Second, beat: 15 * time.Second, again: time.Second, write: 10 * time.Second}, most: maxWatchers})
+	return declare(&gateway{pace: pace{read: 15 * time.Second, beat: 15 * time.Second, again: time.Second, write: 10 * time.Second}, maxWatchers: maxWatchers})
 }
 
 func declare(g *gateway) function.Function {
@@ -48,9 +48,9 @@ type gateway struct {
 	Settings struct {
 		Address string `env:"HTTP_LISTEN, default=127.0.0.1:3000" help:"where the gateway takes HTTP"`
 	}
-	listener net.Listener
-	pace     pace
-	most     int // watchers
+	listener    net.Listener
+	pace        pace
+	maxWatchers int
 }
 
 // Config, Open and Close implement function.Resource.
@@ -71,7 +71,7 @@ func (g *gateway) Close() error {
 
 // serve begins to serve.
 func (g *gateway) serve(port function.Port) (function.Serving, error) {
-	a := &api{port: port, pace: g.pace, reading: make(chan struct{}, maxReading), watches: newHub(g.most, func(changed func(string)) (func(), error) {
+	a := &api{port: port, pace: g.pace, reading: make(chan struct{}, maxReading), watches: newHub(g.maxWatchers, func(changed func(string)) (func(), error) {
 		return port.Follow(order.Stream, changed)
 	})}
 	handler, err := a.handler()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,8 +46,8 @@ type world struct {
 // begin runs a gateway on a free port, and these functions.
 func begin(t *testing.T, g *gateway, functions ...function.Function) *world {
 	t.Helper()
-	if g.most == 0 {
-		g.most = 10
+	if g.maxWatchers == 0 {
+		g.maxWatchers = 10
 	}
 	if g.listener == nil {
 		functiontest.Open(t, g, "HTTP_LISTEN=127.0.0.1:0")
@@ -165,6 +166,13 @@ func TestAnOrder(t *testing.T) {
 	if err := json.Unmarshal([]byte(page.body), &list); err != nil || !ok || len(list.Orders) != 1 || list.Orders[0].ID != o.ID {
 		t.Fatalf("the next page, %s: %+v, %v", next, page, err)
 	}
+	placed := url.QueryEscape(list.Orders[0].CreatedOn.Format(time.RFC3339Nano))
+	for query, want := range map[string]string{"created_from": "o2", "created_before": ""} {
+		page := w.do("GET", "/api/orders?limit=1&"+query+"="+placed, "")
+		if err := json.Unmarshal([]byte(page.body), &list); err != nil || (want == "") != (len(list.Orders) == 0) || want != "" && list.Orders[0].ID != want {
+			t.Errorf("%s: %+v, %v", query, page, err)
+		}
+	}
 }
 
 // TestProblems has everything refused, each with its status and where it is.
@@ -197,6 +205,7 @@ func TestProblems(t *testing.T) {
 		{"GET /api/orders?limit=1&limit=2", "", "", 400, "query.limit", "twice"},
 		{"GET /api/orders?status=Eaten", "", "", 400, "query.status", "allowed are"},
 		{"GET /api/orders?cursor=-", "", "", 400, "query.cursor", "not one that a page answered"},
+		{"GET /api/orders?created_from=today", "", "", 400, "query.created_from", "created_from"},
 		{"GET /api/orders/none/events", "", "", 404, "path.order_id", "there is no order"},
 		{"GET /api/orders/none/watch", "", "", 404, "path.order_id", "there is no order"},
 		{"GET /api/orders/none/watch", "", "Last-Event-ID: x", 400, "header.Last-Event-ID", "whole number"},

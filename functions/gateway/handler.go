@@ -69,7 +69,7 @@ func (d *discarded) Write(p []byte) (int, error) { return len(p), nil }
 // handler answers the route's requests.
 func (rt *route) handler(operation function.Operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{r: r}
+		c := &call{route: rt, r: r}
 		if err := rt.take(w, c); err != nil {
 			if no, ok := errors.AsType[*refused](err); ok {
 				no.write(w)
@@ -100,7 +100,7 @@ func (rt *route) take(w http.ResponseWriter, c *call) (err error) {
 		known := slices.ContainsFunc(rt.params, func(p *huma.Param) bool { return p.In == "query" && p.Name == name })
 		switch {
 		case !known:
-			return function.Invalid(unknown+name, "is not a parameter of this request")
+			return function.Invalid(queryPrefix+name, "is not a parameter of this request")
 		case len(values) > 1:
 			return function.Invalid(name, "is there twice")
 		}

@@ -11,9 +11,9 @@ import (
 // each watcher reads what it has not seen. So a slow one holds up nobody and
 // misses nothing, however many events it is behind.
 type hub struct {
-	follow func(changed func(aggregate string)) (stop func(), err error)
-	most   int
-	closed chan struct{} // when watchers are to end
+	follow      func(changed func(aggregate string)) (stop func(), err error)
+	maxWatchers int
+	closed      chan struct{} // when watchers are to end
 
 	mu       sync.Mutex
 	draining bool
@@ -28,8 +28,8 @@ type watcher struct {
 	wake chan struct{} // holds one
 }
 
-func newHub(most int, follow func(changed func(string)) (func(), error)) *hub {
-	return &hub{follow: follow, most: most, closed: make(chan struct{}), watchers: map[string]map[*watcher]struct{}{}}
+func newHub(maxWatchers int, follow func(changed func(string)) (func(), error)) *hub {
+	return &hub{follow: follow, maxWatchers: maxWatchers, closed: make(chan struct{}), watchers: map[string]map[*watcher]struct{}{}}
 }
 
 // add begins to listen for an order; remove ends it. What happens to the order
@@ -40,7 +40,7 @@ func (h *hub) add(id string) (*watcher, error) {
 	switch {
 	case h.draining:
 		return nil, &function.Refusal{Code: function.CodeUnavailable, Reason: "this process is stopping; try again"}
-	case h.count >= h.most:
+	case h.count >= h.maxWatchers:
 		return nil, &function.Refusal{Code: function.CodeUnavailable, Reason: "too many watch already; try again later"}
 	case h.count == 0:
 		stop, err := h.follow(h.changed)

@@ -20,7 +20,7 @@ type Placement struct {
 	OrderID    string          `json:"order_id,omitempty" pattern:"^[A-Za-z0-9_-]{1,64}$" doc:"Made if left out. The same order again under it is placed once."`
 	Customer   string          `json:"customer_id" pattern:"^[A-Za-z0-9_-]{1,64}$"`
 	Restaurant string          `json:"restaurant_id" pattern:"^[A-Za-z0-9_-]{1,64}$"`
-	Currency   string          `json:"currency,omitempty" doc:"ISO 4217; USD if left out."`
+	Currency   string          `json:"currency,omitempty" pattern:"^[A-Z]{3}$" doc:"ISO 4217; USD if left out."`
 	Items      []PlacementItem `json:"order_items" nullable:"false" minItems:"1" maxItems:"500"`
 }
 
@@ -28,20 +28,20 @@ type Placement struct {
 type PlacementItem struct {
 	Code      string      `json:"code" minLength:"1" maxLength:"200"`
 	Name      string      `json:"name" minLength:"1" maxLength:"200"`
-	UnitPrice order.Money `json:"unit_price"`
+	UnitPrice order.Money `json:"unit_price" minimum:"0" maximum:"1000000"`
 	Quantity  int64       `json:"quantity" minimum:"1" maximum:"10000"`
 }
 
 // Cancellation is why an order is not wanted any more.
 type Cancellation struct {
-	Reason string `json:"reason"`
+	Reason string `json:"reason" minLength:"1" maxLength:"200"`
 }
 
 // Decision is what somebody decided on an order.
 type Decision struct {
 	Decision string `json:"decision" enum:"approve,reject"`
-	Reason   string `json:"reason,omitempty" doc:"May be left out of an approval."`
-	By       string `json:"by" doc:"Who decided."`
+	Reason   string `json:"reason,omitempty" maxLength:"200" doc:"May be left out of an approval."`
+	By       string `json:"by" minLength:"1" maxLength:"200" doc:"Who decided."`
 }
 
 // List is a page of orders.
@@ -61,6 +61,7 @@ type HistoryEvent struct {
 	Version     uint64          `json:"version" doc:"Its place among the order's events: 1, 2, 3, without gaps."`
 	Position    uint64          `json:"position" doc:"Its place among all events."`
 	Type        string          `json:"type"`
+	Schema      int             `json:"schema" doc:"The number of the shape of its data."`
 	Time        time.Time       `json:"time"`
 	ID          string          `json:"id"`
 	CausationID string          `json:"causation_id" doc:"The id of the event, or the request, that led to it."`
@@ -77,12 +78,26 @@ func (money) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeNumber, Description: "With at most two decimal places."}
 }
 
-func (status) Schema(huma.Registry) *huma.Schema { return statuses() }
+func (status) Schema(huma.Registry) *huma.Schema { return statusSchema() }
 
-func text() *huma.Schema  { return &huma.Schema{Type: huma.TypeString} }
-func whole() *huma.Schema { return &huma.Schema{Type: huma.TypeInteger, Format: "int64"} }
-func statuses() *huma.Schema {
-	s := text()
+func textSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+func timeSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format: "date-time"} }
+func idSchema() *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$"}
+}
+
+// wholeSchema is of the whole numbers within bounds.
+func wholeSchema(least, most float64) func() *huma.Schema {
+	return func() *huma.Schema {
+		return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &least, Maximum: &most}
+	}
+}
+
+// maxVersion is the most that every JSON reader can hold.
+const maxVersion = 1 << 53
+
+func statusSchema() *huma.Schema {
+	s := textSchema()
 	for _, one := range order.Statuses {
 		s.Enum = append(s.Enum, string(one))
 	}
@@ -90,11 +105,11 @@ func statuses() *huma.Schema {
 }
 
 func inPath(name, about string) *huma.Param {
-	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: text()}
+	return &huma.Param{Name: name, In: "path", Description: about, Required: true, Schema: idSchema()}
 }
 
 func inHeader(name, about string) *huma.Param {
-	return &huma.Param{Name: name, In: "header", Description: about, Schema: text()}
+	return &huma.Param{Name: name, In: "header", Description: about, Schema: textSchema()}
 }
 
 func inQuery(name, about string, schema func() *huma.Schema) *huma.Param {
@@ -141,11 +156,11 @@ func (rt *route) describe(schemas huma.Registry) *huma.Operation {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: content("application/json", schemas.Schema(rt.body, true, ""))}
 	}
 	done := &huma.Response{Description: http.StatusText(rt.status), Headers: map[string]*huma.Param{}}
-	if done.Content = content("text/event-stream", text()); rt.reply != nil {
+	if done.Content = content("text/event-stream", textSchema()); rt.reply != nil {
 		done.Content = content("application/json", schemas.Schema(rt.reply, true, ""))
 	}
 	for _, name := range rt.answers {
-		done.Headers[name] = &huma.Param{Schema: text()}
+		done.Headers[name] = &huma.Param{Schema: textSchema()}
 	}
 	op.Responses[strconv.Itoa(rt.status)] = done
 	for _, status := range rt.others {

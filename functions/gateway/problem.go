@@ -38,8 +38,8 @@ func (r *refused) write(w http.ResponseWriter, details ...*huma.ErrorDetail) {
 	_, _ = w.Write(body) // the caller is gone, or reads it
 }
 
-// unknown is what the field of a parameter begins with that is none.
-const unknown = "query."
+// queryPrefix begins the field of a refusal for a parameter that there is not.
+const queryPrefix = "query."
 
 const problemType = "application/problem+json"
 
@@ -60,7 +60,7 @@ func (rt *route) location(field string) string {
 	switch {
 	case i >= 0:
 		return rt.params[i].In + "." + field
-	case rt.body == nil, field == "body", strings.HasPrefix(field, unknown):
+	case rt.body == nil, field == "body", strings.HasPrefix(field, queryPrefix):
 		return field
 	default:
 		return "body." + field

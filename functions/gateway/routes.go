@@ -37,13 +37,13 @@ type route struct {
 
 // call is one request.
 type call struct {
-	r    *http.Request
-	body []byte
-	key  string // the id that its Idempotency-Key stands for; empty if it has none
+	route *route
+	r     *http.Request
+	body  []byte
+	key   string // the id that its Idempotency-Key stands for; empty if it has none
 }
 
-func (c *call) id() string               { return c.r.PathValue(pathID) }
-func (c *call) query(name string) string { return c.r.URL.Query().Get(name) }
+func (c *call) id() string { return c.r.PathValue(pathID) }
 
 // reply is what is answered: a body, or a stream.
 type reply struct {
@@ -68,9 +68,9 @@ func (r *reply) write(w http.ResponseWriter) {
 }
 
 const (
-	orders = "/api/orders"
-	one    = orders + "/{" + pathID + "}"
-	pathID = "order_id"
+	ordersPath = "/api/orders"
+	orderPath  = ordersPath + "/{" + pathID + "}"
+	pathID     = "order_id"
 )
 
 // routes are all that the gateway takes.
@@ -78,31 +78,32 @@ func (a *api) routes() []*route {
 	id := inPath(pathID, "The order's id.")
 	return []*route{
 		{
-			method: "POST", path: orders, name: "place", summary: "Place an order", status: 201,
+			method: "POST", path: ordersPath, name: "place", summary: "Place an order", status: 201,
 			params: []*huma.Param{inHeader(keyHeader, "Names the order where the body does not, so that it can be sent again: "+
 				"the same body answers the same order, another one is a conflict. A key of letters, digits, - and _, up to 64, is the order's id; "+
 				"of any other one up to 255 an id is derived.")},
 			body: reflect.TypeFor[Placement](), reply: reflect.TypeFor[order.Order](), answers: []string{"ETag", "Location"}, refusals: []int{409}, handle: a.place,
 		}, {
-			method: "GET", path: orders, name: "list", summary: "List orders, newest first", status: 200,
+			method: "GET", path: ordersPath, name: "list", summary: "List orders, newest first", status: 200,
 			params: []*huma.Param{
-				inQuery("customer_id", "Only this customer's.", text), inQuery("status", "Only those in this state.", statuses),
-				inQuery("limit", "How many on a page, 1 to 500; 50 if left out.", whole), inQuery("cursor", "What the page before answered.", text),
+				inQuery("customer_id", "Only this customer's.", idSchema), inQuery("status", "Only those in this state.", statusSchema),
+				inQuery("created_from", "Only those whose created_on is not before.", timeSchema), inQuery("created_before", "Only those whose created_on is before.", timeSchema),
+				inQuery("limit", "How many on a page; 50 if left out.", wholeSchema(1, 500)), inQuery("cursor", "What the page before answered.", textSchema),
 			},
 			reply: reflect.TypeFor[List](), answers: []string{"Link"}, handle: a.list,
 		}, {
-			method: "GET", path: one, name: "get", summary: "Show an order", status: 200,
+			method: "GET", path: orderPath, name: "get", summary: "Show an order", status: 200,
 			params: []*huma.Param{
-				id, inQuery("min_version", "Wait until the order has this version, at most 2 s: what an answer before told.", whole),
+				id, inQuery("min_version", "Wait until the order has this version, at most 2 s: what an answer before told.", wholeSchema(0, maxVersion)),
 				inHeader("If-None-Match", "Answer 304 when the ETag is still this one."),
 			},
 			reply: reflect.TypeFor[order.Order](), answers: []string{"ETag"}, others: []int{304}, refusals: []int{404, 409}, handle: a.get,
 		}, {
-			method: "GET", path: one + "/events", name: "events", summary: "Show what happened to an order", status: 200,
-			params: []*huma.Param{id, inQuery("from_version", "Begin at this version.", whole)},
+			method: "GET", path: orderPath + "/events", name: "events", summary: "Show what happened to an order", status: 200,
+			params: []*huma.Param{id, inQuery("from_version", "Begin at this version.", wholeSchema(0, maxVersion))},
 			reply:  reflect.TypeFor[History](), answers: []string{"Link"}, refusals: []int{404}, handle: a.events,
 		}, {
-			method: "GET", path: one + "/watch", name: "watch", status: 200,
+			method: "GET", path: orderPath + "/watch", name: "watch", status: 200,
 			summary: "Be told what happens to an order, as server-sent events, until it ends: those that happened first, then each as it comes. " +
 				"id is the version, event the type, data the event as /events has it. The last event is end; 204 says that there is nothing more.",
 			params: []*huma.Param{id, inHeader(lastHeader, "Begin after this version.")},
@@ -117,7 +118,7 @@ func (a *api) routes() []*route {
 // change is the route of a request that changes an order.
 func (a *api) change(name, summary string, id *huma.Param, body reflect.Type) *route {
 	return &route{
-		method: "POST", path: one + "/" + name, name: name, summary: summary, status: 200, params: []*huma.Param{
+		method: "POST", path: orderPath + "/" + name, name: name, summary: summary, status: 200, params: []*huma.Param{
 			id, inHeader(keyHeader, "Makes the request safe to repeat: under the same key it changes nothing twice."),
 		},
 		body: body, reply: reflect.TypeFor[order.Order](), answers: []string{"ETag"}, refusals: []int{404, 409, 422},

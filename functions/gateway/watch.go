@@ -78,6 +78,7 @@ type story struct {
 type event struct {
 	Version uint64
 	Type    string
+	Schema  int
 	Data    json.RawMessage
 	text    []byte // all of it, on one line
 }
@@ -121,7 +122,7 @@ func (s *story) read(ctx context.Context) error {
 			return fmt.Errorf("read the history: %w", err)
 		}
 		e.text = line.Bytes()
-		happened, err := s.order.Decode(e.Type, 1, e.Data)
+		happened, err := s.order.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			happened = order.Unknown{Type: e.Type} // it counts a version, and can be shown
 		}

@@ -77,7 +77,7 @@ func (f *follower) expect(want ...string) {
 	}
 }
 
-// history is orderquery without its read model: it answers for what happened.
+// history is orderquery without its view: it answers for what happened.
 func history() function.Function { return orderquery.New(orderdb.New()) }
 
 // placeHere has an order happen, with no function to go on with it.
@@ -126,7 +126,7 @@ func TestWatch(t *testing.T) {
 // TestManyWatchers has 500 watch, half of them one order, with one subscription.
 func TestManyWatchers(t *testing.T) {
 	const many = 500
-	w := begin(t, &gateway{pace: calm, most: many + 1}, history())
+	w := begin(t, &gateway{pace: calm, maxWatchers: many + 1}, history())
 	for i := range many / 2 {
 		w.placeHere(fmt.Sprintf("o%d", i))
 	}
@@ -213,7 +213,7 @@ func (p *pipes) dial() net.Conn {
 func TestASlowWatcher(t *testing.T) {
 	p, net := calm, &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
 	p.write = 50 * time.Millisecond
-	g := &gateway{pace: p, listener: net, most: 2}
+	g := &gateway{pace: p, listener: net, maxWatchers: 2}
 	w := begin(t, g, history())
 	w.placeHere("o1")
 	const get = "GET /api/orders/o1/watch HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -24,7 +24,7 @@ type Account struct {
 const (
 	Deposited = "deposited" // the customer paid in
 	Debited   = "debited"   // an order was paid
-	Declined  = "declined"  // it was not, and why: nothing moved
+	Declined  = "declined"  // it was not, or could not be paid in, and why: nothing moved
 	Closed    = "closed"    // a payment was called off before it was debited: nothing moved, and nothing will
 	Voided    = "voided"    // a debit was undone
 )
@@ -44,6 +44,12 @@ type Entry struct {
 
 // EventType implements function.DomainEvent.
 func (e Entry) EventType() string { return e.Kind }
+
+// unknown is the error of a kind that a newer release knows: whether money moved is
+// for that one to say.
+func (e Entry) unknown() error {
+	return fmt.Errorf("read what became of %q: this release knows no entry %q", e.Key, e.Kind)
+}
 
 // Stream is where accounts are kept.
 func (Account) Stream() string { return Stream }

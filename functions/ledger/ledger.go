@@ -9,41 +9,46 @@ import (
 )
 
 // Ledger moves money between customers and the house. The first outcome of a key,
-// a debit, a decline or a void, is an entry under that key, and stands: asking
+// also that it was declined, is an entry under that key, and stands: asking
 // again answers it. All of its calls are for handlers, in whose event store it
 // keeps the entries.
 type Ledger struct {
-	Settings struct {
+	function.Configured[struct {
 		Credit order.Limit `env:"PAYMENT_CREDIT, default=none" help:"how much a customer may owe in each currency; an order that would exceed it is declined"`
-	}
+	}]
 }
 
 // New makes the ledger; its settings come from the environment.
 func New() *Ledger { return &Ledger{} }
 
-// most is how much an account may hold or owe: far more than anyone has, and
+// maxBalance is how much an account may hold or owe: far more than anyone has, and
 // little enough to be added to.
-const most = order.Money(4_000_000_000_000_000_000)
+const maxBalance = order.Money(4_000_000_000_000_000_000)
 
-// Debit has the customer pay. The reference is the entry's event id. A declined
-// debit says why.
-func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (reference, declined string, err error) {
+// Debit has the customer pay. The reference is the entry's event id. A debit that
+// is declined is an [order.DeclinedError].
+func (l *Ledger) Debit(ctx context.Context, key string, c order.Charge) (reference string, err error) {
 	id := paymentID(key)
-	first, err := function.Once(ctx, c.Customer, id, func(a Account) (Entry, error) {
+	first, err := function.Once(ctx, c.Customer, id, func(a Account) Entry {
 		if why := l.decline(a, c); why != "" {
-			return a.entry(Declined, key, c, 0, why), nil
+			return a.entry(Declined, key, c, 0, why)
 		}
-		return a.entry(Debited, key, c, -c.Amount, ""), nil
+		return a.entry(Debited, key, c, -c.Amount, "")
 	})
 	switch {
 	case err != nil:
-		return "", "", err
+		return "", err
 	case first.Amount != c.Amount || first.Currency != c.Currency:
-		return "", "", function.Reject("payment %q was asked for before with %v %s, and now with %v %s", key, first.Amount, first.Currency, c.Amount, c.Currency)
-	case first.Kind != Debited:
-		return id, first.Reason, nil
+		return "", function.Reject("payment %q was asked for before with %v %s, and now with %v %s", key, first.Amount, first.Currency, c.Amount, c.Currency)
 	}
-	return id, "", nil
+	switch first.Kind {
+	case Debited:
+		return id, nil
+	case Declined, Closed:
+		return "", &order.DeclinedError{Reason: first.Reason}
+	default:
+		return "", first.unknown()
+	}
 }
 
 // decline says why the account can't pay; empty if it can.
@@ -53,7 +58,7 @@ func (l *Ledger) decline(a Account, c order.Charge) string {
 	switch {
 	case l.Settings.Credit.Exceeded(owes):
 		return fmt.Sprintf("payment declined: the account has %v %s, and may owe no more than %v", has, c.Currency, l.Settings.Credit)
-	case owes > most:
+	case owes > maxBalance:
 		return fmt.Sprintf("payment declined: the account owes %v %s, which is all that it can hold", -has, c.Currency)
 	}
 	return ""
@@ -62,27 +67,33 @@ func (l *Ledger) decline(a Account, c order.Charge) string {
 // Void undoes the debit of a key, once. A key that was never debited is closed by
 // it: a debit that comes later is declined.
 func (l *Ledger) Void(ctx context.Context, key string, c order.Charge) error {
-	first, err := function.Once(ctx, c.Customer, paymentID(key), func(a Account) (Entry, error) {
-		return a.entry(Closed, key, c, 0, "payment declined: it was called off"), nil
+	first, err := function.Once(ctx, c.Customer, paymentID(key), func(a Account) Entry {
+		return a.entry(Closed, key, c, 0, "payment declined: it was called off")
 	})
-	if err != nil || first.Kind != Debited {
+	switch {
+	case err != nil:
 		return err
+	case first.Kind == Declined || first.Kind == Closed:
+		return nil // nothing moved
+	case first.Kind != Debited:
+		return first.unknown()
 	}
 	debited := order.Charge{Customer: c.Customer, Amount: first.Amount, Currency: first.Currency}
-	_, err = function.Once(ctx, c.Customer, voidID(key), func(a Account) (Entry, error) {
-		return a.entry(Voided, key, debited, debited.Amount, ""), nil
+	_, err = function.Once(ctx, c.Customer, voidID(key), func(a Account) Entry {
+		return a.entry(Voided, key, debited, debited.Amount, "")
 	})
 	return err
 }
 
 // Deposit has the customer pay in, once for each of their keys, and answers the
-// account right after that. A key that was used with another amount is refused.
+// account right after that. A key that was used with another amount is refused; one
+// that was refused since the account is full stays so.
 func (l *Ledger) Deposit(ctx context.Context, key string, c order.Charge) (Account, error) {
-	first, err := function.Once(ctx, c.Customer, depositID(c.Customer, key), func(a Account) (Entry, error) {
-		if a.Balances[c.Currency] > most-c.Amount {
-			return Entry{}, function.Reject("the account can't hold more %s", c.Currency)
+	first, err := function.Once(ctx, c.Customer, depositID(c.Customer, key), func(a Account) Entry {
+		if a.Balances[c.Currency] > maxBalance-c.Amount {
+			return a.entry(Declined, key, c, 0, "the account can't hold more "+c.Currency)
 		}
-		return a.entry(Deposited, key, c, c.Amount, ""), nil
+		return a.entry(Deposited, key, c, c.Amount, "")
 	})
 	switch {
 	case err != nil:
@@ -90,7 +101,14 @@ func (l *Ledger) Deposit(ctx context.Context, key string, c order.Charge) (Accou
 	case first.Amount != c.Amount || first.Currency != c.Currency:
 		return Account{}, function.Conflict("deposit_id", "deposit %q was made before, of %v %s", key, first.Amount, first.Currency)
 	}
-	return Account{}.Evolve(first), nil
+	switch first.Kind {
+	case Deposited:
+		return Account{}.Evolve(first), nil
+	case Declined:
+		return Account{}, function.Reject("%s", first.Reason)
+	default:
+		return Account{}, first.unknown()
+	}
 }
 
 // Event ids. What one key can lead to has an id each.
@@ -99,8 +117,3 @@ func voidID(key string) string    { return function.DeriveID(Stream, "void", key
 func depositID(customer, key string) string {
 	return function.DeriveID(Stream, "deposit", customer, key)
 }
-
-// Config, Open and Close implement function.Resource.
-func (l *Ledger) Config() any                { return &l.Settings }
-func (l *Ledger) Open(context.Context) error { return nil }
-func (l *Ledger) Close() error               { return nil }

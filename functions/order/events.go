@@ -65,8 +65,8 @@ type (
 	WasCancelled struct {
 		Reason string `json:"reason"`
 	}
-	// WasOverdue: payment or shipping did not answer in time.
-	WasOverdue struct {
+	// Overdue: payment or shipping did not answer in time.
+	Overdue struct {
 		Reason string `json:"reason"`
 	}
 	// PaymentVoided: of an order that ended without being shipped no money is
@@ -86,7 +86,7 @@ func (WasShipped) EventType() string      { return "shipped" }
 func (ShippingFailed) EventType() string  { return "shippingfailed" }
 func (WasDelivered) EventType() string    { return "delivered" }
 func (WasCancelled) EventType() string    { return "cancelled" }
-func (WasOverdue) EventType() string      { return "overdue" }
+func (Overdue) EventType() string         { return "overdue" }
 func (PaymentVoided) EventType() string   { return "paymentvoided" }
 func (u Unknown) EventType() string       { return u.Type }
 
@@ -108,7 +108,7 @@ var decoders = map[string]func(data []byte) (Event, error){
 	ShippingFailed{}.EventType():  decode[ShippingFailed],
 	WasDelivered{}.EventType():    decode[WasDelivered],
 	WasCancelled{}.EventType():    decode[WasCancelled],
-	WasOverdue{}.EventType():      decode[WasOverdue],
+	Overdue{}.EventType():         decode[Overdue],
 	PaymentVoided{}.EventType():   decode[PaymentVoided],
 }
 

@@ -33,7 +33,7 @@ func TestGolden(t *testing.T) {
 		placed(t), order.PaymentDebited{Amount: 41250, Currency: "USD", Reference: "r1", At: at}, order.PaymentDeclined{Reason: "above the limit"},
 		order.WasApproved{Reason: "a regular", By: "ann", At: at}, order.WasRejected{Reason: "no decision", By: "ann"},
 		order.WasShipped{Tracking: "WB0123456789"}, order.ShippingFailed{Reason: "nobody there"}, order.WasDelivered{},
-		order.WasCancelled{Reason: "too late"}, order.WasOverdue{Reason: "it was not paid within 15m0s"}, order.PaymentVoided{},
+		order.WasCancelled{Reason: "too late"}, order.Overdue{Reason: "it was not paid within 15m0s"}, order.PaymentVoided{},
 	} {
 		missing = slices.DeleteFunc(missing, func(typ string) bool { return typ == e.EventType() })
 		got, err := json.MarshalIndent(e, "", "  ")
@@ -83,7 +83,7 @@ func TestOldSchemas(t *testing.T) {
 	for _, e := range paid {
 		o = o.Evolve(e)
 	}
-	if o.Status != order.Approved || !o.PaidOn.Equal(at) || !o.ApprovedOn.Equal(at) || !o.MayBeShipped() {
+	if o.Status != order.Approved || !o.PaidOn.Equal(at) || !o.ApprovedOn.Equal(at) || !o.CarrierAsked() {
 		t.Errorf("an order whose events don't say when they were is %+v", o)
 	}
 }

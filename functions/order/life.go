@@ -58,42 +58,61 @@ func (o Order) Allows(e Event) bool {
 	return ok
 }
 
-// MayBeShipped tells of an order that ended whether the carrier was asked for
-// it, or may be at this moment.
-func (o Order) MayBeShipped() bool { return !o.ApprovedOn.IsZero() }
+// CarrierAsked tells whether the carrier was asked for the order's goods, or may be
+// at this moment.
+func (o Order) CarrierAsked() bool { return !o.ApprovedOn.IsZero() }
 
-// Waiting are the states in which an order waits for a step that may not come, in
-// the order that it meets them.
-var Waiting = []Status{Pending, Paid, Approved}
-
-// Timeouts are how long an order waits for each step, from the one before.
+// Timeouts are how long an order waits for each step, from the one before; 0 is
+// without an end.
 type Timeouts struct {
 	Payment, Review, Shipping time.Duration
 }
 
-// wait is what an order waits for in its present state, since when, and how
-// long.
-func (o Order) wait(t Timeouts) (since time.Time, most time.Duration) {
-	switch o.Status {
-	case Pending:
-		return o.CreatedOn, t.Payment
-	case Paid:
-		return o.PaidOn, t.Review
-	case Approved:
-		return o.ApprovedOn, t.Shipping
-	default:
-		return time.Time{}, 0
-	}
+// wait is for a step that may not come: since when, how long at the most, and what
+// happens then, for a reason.
+type wait struct {
+	since   func(Order) time.Time
+	timeout func(Timeouts) time.Duration
+	missing string // the step, in the reason
+	end     func(reason string) Event
+}
+
+// waits are all states in which an order waits.
+var waits = map[Status]wait{
+	Pending: {
+		since:   func(o Order) time.Time { return o.CreatedOn },
+		timeout: func(t Timeouts) time.Duration { return t.Payment },
+		missing: "it was not paid",
+		end:     func(reason string) Event { return Overdue{Reason: reason} },
+	},
+	Paid: {
+		since:   func(o Order) time.Time { return o.PaidOn },
+		timeout: func(t Timeouts) time.Duration { return t.Review },
+		missing: "nobody decided on it",
+		end:     func(reason string) Event { return WasRejected{Reason: reason} },
+	},
+	Approved: {
+		since:   func(o Order) time.Time { return o.ApprovedOn },
+		timeout: func(t Timeouts) time.Duration { return t.Shipping },
+		missing: "it was not shipped",
+		end:     func(reason string) Event { return Overdue{Reason: reason} },
+	},
+}
+
+// Waits tells whether an order in this state waits for a step that may not come.
+func (s Status) Waits() bool {
+	_, ok := waits[s]
+	return ok
 }
 
 // WaitsUntil is when the order has waited long enough for its next step; the
 // zero time when it waits for none, or without an end.
 func (o Order) WaitsUntil(t Timeouts) time.Time {
-	since, most := o.wait(t)
-	if most == 0 {
+	w, ok := waits[o.Status]
+	if !ok || w.timeout(t) == 0 {
 		return time.Time{}
 	}
-	return since.Add(most)
+	return w.since(o).Add(w.timeout(t))
 }
 
 // TimedOut is what happens to an order that has waited long enough at this
@@ -103,13 +122,6 @@ func (o Order) TimedOut(t Timeouts, now time.Time) Event {
 	if until.IsZero() || now.Before(until) {
 		return nil
 	}
-	_, most := o.wait(t)
-	switch o.Status {
-	case Pending:
-		return WasOverdue{Reason: fmt.Sprintf("it was not paid within %v", most)}
-	case Paid:
-		return WasRejected{Reason: fmt.Sprintf("nobody decided on it within %v", most)}
-	default:
-		return WasOverdue{Reason: fmt.Sprintf("it was not shipped within %v", most)}
-	}
+	w := waits[o.Status]
+	return w.end(fmt.Sprintf("%s within %v", w.missing, w.timeout(t)))
 }

@@ -15,7 +15,7 @@ func happenings(t testing.TB) []order.Event {
 	return []order.Event{
 		placed(t), order.PaymentDebited{At: at}, order.PaymentDeclined{Reason: "declined"}, order.WasApproved{At: at, By: "ann"},
 		order.WasRejected{Reason: "rejected"}, order.WasShipped{Tracking: "n1"}, order.ShippingFailed{Reason: "failed"}, order.WasDelivered{},
-		order.WasCancelled{Reason: "cancelled"}, order.WasOverdue{Reason: "overdue"}, order.PaymentVoided{}, order.Unknown{Type: "eaten"},
+		order.WasCancelled{Reason: "cancelled"}, order.Overdue{Reason: "overdue"}, order.PaymentVoided{}, order.Unknown{Type: "eaten"},
 	}
 }
 
@@ -173,6 +173,33 @@ func TestEnded(t *testing.T) {
 	for _, s := range append([]order.Status{""}, order.Statuses...) {
 		if want := s == order.Delivered || s == order.Rejected || s == order.Cancelled; s.Ended() != want {
 			t.Errorf("%q ended: %v", s, s.Ended())
+		}
+	}
+}
+
+// TestEveryStatusWaitsOrNot: an order that goes on waits for a step, with a time
+// to it and an event that ends it, or is on its way; one that ended does not.
+func TestEveryStatusWaitsOrNot(t *testing.T) {
+	want := map[order.Status]struct{ timeout, ends string }{
+		order.Pending: {"Payment", "overdue"}, order.Paid: {"Review", "rejected"}, order.Approved: {"Shipping", "overdue"},
+	}
+	limits := order.Timeouts{Payment: time.Minute, Review: time.Hour, Shipping: 24 * time.Hour}
+	for _, s := range append([]order.Status{""}, order.Statuses...) {
+		o := order.Order{Status: s, CreatedOn: at, PaidOn: at, ApprovedOn: at}
+		w, waits := want[s]
+		if s.Waits() != waits || o.WaitsUntil(limits).IsZero() == waits {
+			t.Errorf("%q waits: %v, until %v", s, s.Waits(), o.WaitsUntil(limits))
+		}
+		e := o.TimedOut(limits, at.Add(1000*time.Hour))
+		if !waits {
+			if e != nil {
+				t.Errorf("%q ends by %+v", s, e)
+			}
+			continue
+		}
+		most := reflect.ValueOf(limits).FieldByName(w.timeout).Interface().(time.Duration) //nolint:forcetypeassert // it is one
+		if until := o.WaitsUntil(limits); !until.Equal(at.Add(most)) || e == nil || e.EventType() != w.ends || !o.Evolve(e).Status.Ended() {
+			t.Errorf("%q waits until %v, and ends by %+v", s, until, e)
 		}
 	}
 }

@@ -48,7 +48,7 @@ var kinds = [6]string{"payment", "payment", "shipping", "shipping", "saga", "sag
 var letters = map[byte]order.Event{
 	'd': order.PaymentDebited{At: at}, 'n': order.PaymentDeclined{Reason: "no"}, 'a': order.WasApproved{At: at}, 'r': order.WasRejected{Reason: "no"},
 	's': order.WasShipped{Tracking: "n1"}, 'f': order.ShippingFailed{Reason: "no"}, 'l': order.WasDelivered{}, 'x': order.WasCancelled{Reason: "no"},
-	'o': order.WasOverdue{Reason: "late"}, 'v': order.PaymentVoided{},
+	'o': order.Overdue{Reason: "late"}, 'v': order.PaymentVoided{},
 }
 
 // model is the rules that are tried, some of them broken on purpose.
@@ -187,7 +187,7 @@ func (m *model) undo(w world, i int) []world {
 	case 0:
 		return m.read(w, i, m.fold(w.history).Allows(order.PaymentVoided{}))
 	case 1:
-		if seen.MayBeShipped() && !m.neverRecalls {
+		if seen.CarrierAsked() && !m.neverRecalls {
 			off(&w.carrier, m.forgetsRecall)
 		}
 		w.workers[i].step = 2

@@ -93,7 +93,7 @@ func (o Order) Evolve(e Event) Order {
 		o.Reason = e.Reason
 	case WasCancelled:
 		o.Reason = e.Reason
-	case WasOverdue:
+	case Overdue:
 		o.Reason = e.Reason
 	case PaymentVoided:
 		o.Voided = true

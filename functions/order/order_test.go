@@ -237,7 +237,7 @@ func TestEvolve(t *testing.T) {
 		"delivered":             {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.WasShipped{Tracking: "n1"}, order.WasDelivered{}}, order.Delivered, ""},
 		"not taken":             {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.ShippingFailed{Reason: "no"}}, order.Cancelled, "no"},
 		"cancelled":             {[]order.Event{placed(t), order.WasCancelled{Reason: "ill"}}, order.Cancelled, "ill"},
-		"overdue":               {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.WasOverdue{Reason: "late"}}, order.Cancelled, "late"},
+		"overdue":               {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.Overdue{Reason: "late"}}, order.Cancelled, "late"},
 		"shipped and cancelled": {[]order.Event{placed(t), order.PaymentDebited{}, order.WasApproved{}, order.WasShipped{}, order.WasCancelled{Reason: "ill"}}, order.Shipped, ""},
 		// What comes late counts, and changes nothing.
 		"paid after the end":     {[]order.Event{placed(t), order.PaymentDeclined{Reason: "no"}, order.PaymentDebited{}}, order.Rejected, "no"},

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,14 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
 
 // Invalid tells the runtime, which knows no orders, what to refuse.
 func (e *FieldError) Invalid() (field, reason string) { return e.Field, e.Reason }
+
+// DeclinedError is the answer of who was asked to move money or goods, and does
+// not: that is an outcome, and stands.
+type DeclinedError struct {
+	Reason string // for the customer to read
+}
+
+func (e *DeclinedError) Error() string { return cmp.Or(e.Reason, "declined, and nobody said why") }
 
 // Place makes the event of a new order, with its amount, or says which field
 // is wrong. An order without a currency is in DefaultCurrency.

@@ -8,12 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -96,7 +91,7 @@ func (db *DB) sameHistory(ctx context.Context, log function.Log, generation int6
 }
 
 // errForeign says that the table was made of other events.
-var errForeign = errors.New("the read model was made from another event store, or from another moment of this one")
+var errForeign = errors.New("the view was made from another event store, or from another moment of this one")
 
 // foreign is the operator's to mend, and no event's fault: they wait.
 func (db *DB) foreign(what string, why error) error {
@@ -130,7 +125,7 @@ func (db *DB) apply(ctx context.Context, log function.Log, events map[string][]f
 				return nil, failed("apply events", ctx.Err())
 			case <-time.After(closedLook):
 			}
-		case isTaken(err) && taken < takenTries:
+		case db.kind.isTaken(err) && taken < takenTries:
 			taken++
 		default:
 			return gaps, err
@@ -147,7 +142,7 @@ func (db *DB) try(ctx context.Context, events map[string][]function.Message) (ga
 		return nil, 0, failed("apply events", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if generation, err = db.openPointer(ctx, tx); err != nil {
+	if generation, err = db.generation(ctx, tx); err != nil {
 		return nil, 0, err
 	}
 	if generation != db.known.Load() {
@@ -244,19 +239,9 @@ func upsert(table string) string {
 		" WHERE excluded.version > " + table + ".version"
 }
 
-// isTaken tells whether a row could not be stored because another order has its
-// position.
-func isTaken(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		return e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
-	}
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && strings.HasSuffix(e.ConstraintName, placedKey)
-}
-
 // notStored is the error of orders.
 func (db *DB) notStored(err error) error {
-	if isTaken(err) {
+	if db.kind.isTaken(err) {
 		return db.foreign("store orders", err)
 	}
 	return err

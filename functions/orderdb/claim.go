@@ -170,7 +170,7 @@ func (r *rebuild) transact(ctx context.Context, what string, do func(*sql.Tx) er
 	}
 	var err error
 	for range transactTries {
-		if err = once(); err == nil || errors.Is(err, errLost) || isTaken(err) {
+		if err = once(); err == nil || errors.Is(err, errLost) || r.db.kind.isTaken(err) {
 			return err
 		}
 		select {

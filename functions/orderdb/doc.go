@@ -1,4 +1,4 @@
-// Package orderdb is the read model of orders: what orderview keeps and
+// Package orderdb is the view of orders: what orderview keeps and
 // orderquery reads. It is made of the events alone, and can be made anew of
 // them at any time.
 //

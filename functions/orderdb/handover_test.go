@@ -78,7 +78,7 @@ func aPointerThatWasOpened(t *testing.T, empty func(testing.TB) string) {
 		if err := replica.Apply(t.Context(), log, []function.Message{last}); err != nil {
 			t.Error(err)
 		}
-		if db.generation(t) != 1 {
+		if db.pointed(t) != 1 {
 			t.Error("the pointer moved")
 		}
 	}

@@ -5,21 +5,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // DB is a view of all orders in a database. Several processes may have the same
 // one open.
 type DB struct {
 	view     string
-	variable string
-	settings any // a pointer to a struct with the one field URL
+	variable string // whose value url points to
+	settings any
+	url      *string
 
 	write, read *sql.DB
 	kind        kind
@@ -32,8 +30,6 @@ type DB struct {
 	current    atomic.Pointer[table] // that readers used last
 
 	known atomic.Int64 // the generation that was made of the events at hand
-
-	tracer pgx.QueryTracer // told of every statement to Postgres, in tests
 }
 
 // kind is what differs between the databases.
@@ -53,6 +49,9 @@ type kind interface {
 	// store stores orders. An order is the fold of its first events, so the
 	// longer fold is the right one, whoever stores it last.
 	store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error
+	// isTaken tells whether an order could not be stored because another one has its
+	// position.
+	isTaken(err error) bool
 	// by follows a table's name where an index is to be used, for a database that
 	// would choose another.
 	by(index string) string
@@ -67,22 +66,20 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// The view that the program has, and where it is.
-const (
-	View     = "orderview"
-	Variable = "ORDERS_DB"
-)
+// New makes the view that the program has; Open opens it.
+func New() *DB {
+	settings := &struct {
+		URL string `env:"ORDERS_DB, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the view of orders is, sqlite:PATH or postgres://..."`
+	}{}
+	return NewView("orderview", "ORDERS_DB", settings, &settings.URL)
+}
 
-// New makes the read model that the program has; Open opens it.
-func New() *DB { return NewView(View, Variable) }
-
-// NewView makes a read model beside others; Open opens it. Its name matches
-// [a-z][a-z0-9]{0,31}, and is that of the function which keeps it. The setting
-// says where its database is; views may share one.
-func NewView(name, setting string) *DB {
-	tag := fmt.Sprintf(`env:"%s, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the read model of orders is, sqlite:PATH or postgres://..."`, setting)
-	settings := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "URL", Type: reflect.TypeFor[string](), Tag: reflect.StructTag(tag)}}))
-	return &DB{view: name, variable: setting, settings: settings.Interface()}
+// NewView makes a view beside others; Open opens it. Its name matches
+// [a-z][a-z0-9]{0,31}, and is that of the function which keeps it. settings points
+// to a struct for package config, of which url is the field that says where the
+// view's database is, and variable its name; views may share a database.
+func NewView(name, variable string, settings any, url *string) *DB {
+	return &DB{view: name, variable: variable, settings: settings, url: url}
 }
 
 // View is the view's name.
@@ -91,32 +88,28 @@ func (db *DB) View() string { return db.view }
 // Config implements function.Resource: it points to the settings.
 func (db *DB) Config() any { return db.settings }
 
-func (db *DB) url() *string {
-	return reflect.ValueOf(db.settings).Elem().Field(0).Addr().Interface().(*string) //nolint:forcetypeassert // New made it
-}
-
 var viewGrammar = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
 
 // Open opens the database, and makes what is not there.
 func (db *DB) Open(ctx context.Context) error {
 	if !viewGrammar.MatchString(db.view) {
-		return fmt.Errorf("open read model %q: its name does not match %s", db.view, viewGrammar)
+		return fmt.Errorf("open view %q: its name does not match %s", db.view, viewGrammar)
 	}
-	scheme, path, _ := strings.Cut(*db.url(), ":")
+	scheme, path, _ := strings.Cut(*db.url, ":")
 	var err error
 	switch {
 	case scheme == "sqlite" && path != "" && path != ":memory:":
 		err = db.openSQLite(ctx, path)
 	case scheme == "postgres" || scheme == "postgresql":
-		err = db.openPostgres(ctx, *db.url())
+		err = db.openPostgres(ctx, *db.url, nil)
 	default:
-		return fmt.Errorf("open read model: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url()))
+		return fmt.Errorf("open view: %s=%q: it must be postgres://... or sqlite:PATH", db.variable, redacted(*db.url))
 	}
 	if err == nil {
 		err = db.findView(ctx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("open read model: %s=%q: %w", db.variable, redacted(*db.url()), err), db.Close())
+		return errors.Join(fmt.Errorf("open view: %s=%q: %w", db.variable, redacted(*db.url), err), db.Close())
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func each(t *testing.T, test func(t *testing.T, empty func(testing.TB) string)) 
 func open(t testing.TB, url string) *DB {
 	t.Helper()
 	db := New()
-	*db.url() = url
+	*db.url = url
 	if err := db.Open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func severalProcessesShareTheWork(t *testing.T, empty func(testing.TB) string) {
 	for i := range dbs { // they migrate together as well
 		wg.Go(func() {
 			dbs[i] = New()
-			*dbs[i].url() = url
+			*dbs[i].url = url
 			if err := dbs[i].Open(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -305,10 +305,10 @@ func size(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-// TestAnotherStoresReadModelIsNamed: the events wait for the operator to mend it.
-func TestAnotherStoresReadModelIsNamed(t *testing.T) { each(t, anotherStoresReadModelIsNamed) }
+// TestAnotherStoresViewIsNamed: the events wait for the operator to mend it.
+func TestAnotherStoresViewIsNamed(t *testing.T) { each(t, anotherStoresViewIsNamed) }
 
-func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
+func anotherStoresViewIsNamed(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 2)
 	db := open(t, empty(t))
 	h[1].Position = h[0].Position
@@ -318,11 +318,11 @@ func anotherStoresReadModelIsNamed(t *testing.T, empty func(testing.TB) string) 
 	}
 }
 
-// TestAnotherMomentsReadModelIsNamed has orders in the table that the event
+// TestAnotherMomentsViewIsNamed has orders in the table that the event
 // store no longer has, and one that it has at another place.
-func TestAnotherMomentsReadModelIsNamed(t *testing.T) { each(t, anotherMomentsReadModelIsNamed) }
+func TestAnotherMomentsViewIsNamed(t *testing.T) { each(t, anotherMomentsViewIsNamed) }
 
-func anotherMomentsReadModelIsNamed(t *testing.T, empty func(testing.TB) string) {
+func anotherMomentsViewIsNamed(t *testing.T, empty func(testing.TB) string) {
 	h, _ := orders(t, 3)
 	url := empty(t)
 	if err := open(t, url).Apply(t.Context(), h, h); err != nil {
@@ -361,7 +361,7 @@ func TestANewerReleasesFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := New()
-	*again.url() = url
+	*again.url = url
 	if err := again.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "99") {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func aFailedBatchLeavesNothing(t *testing.T, empty func(testing.TB) string) {
 func TestBadSettingIsNamed(t *testing.T) {
 	for _, url := range []string{"postgres://u:secret@h:port/d", "mysql://u:secret@h/d", "host=h password=secret", "sqlite:", "sqlite::memory:", "orders.db", ""} {
 		db := New()
-		*db.url() = url
+		*db.url = url
 		err := db.Open(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "ORDERS_DB") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)

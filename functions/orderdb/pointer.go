@@ -124,9 +124,9 @@ func (db *DB) reading(ctx context.Context, read func(*table) (found bool, err er
 // errClosed says that another generation is about to be the one in use.
 var errClosed = errors.New("the pointer is closed")
 
-// openPointer is the generation that the transaction applies events to. The
-// pointer of a rebuild that died is opened.
-func (db *DB) openPointer(ctx context.Context, tx *sql.Tx) (int64, error) {
+// generation is the one that the transaction applies events to. The pointer of a
+// rebuild that died is opened.
+func (db *DB) generation(ctx context.Context, tx *sql.Tx) (int64, error) {
 	var generation, closed int64
 	var holds bool
 	err := tx.QueryRowContext(ctx, "SELECT generation, closed, closed > "+db.kind.now()+" FROM orders_views WHERE name = $1", db.view).

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/waybill-go/waybill/internal/migration"
@@ -31,7 +32,9 @@ const (
 // postgresKind reads and writes all orders of a batch in a statement each.
 type postgresKind struct{}
 
-func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
+// openPostgres opens the database; tracer, if it is not nil, is told of every
+// statement, in tests.
+func (db *DB) openPostgres(ctx context.Context, dbURL string, tracer pgx.QueryTracer) error {
 	cfg, err := pgx.ParseConfig(dbURL)
 	if err != nil {
 		return errors.New("the URL can't be read; it has the form postgres://user@host:5432/database?sslmode=verify-full")
@@ -46,7 +49,7 @@ func (db *DB) openPostgres(ctx context.Context, dbURL string) error {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 5 * time.Second
 	}
-	cfg.Tracer = db.tracer
+	cfg.Tracer = tracer
 	db.write = stdlib.OpenDB(*cfg)
 	reads := cfg.Copy()
 	reads.RuntimeParams["default_transaction_read_only"] = "on"
@@ -128,4 +131,9 @@ func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []
 		return failed(fmt.Sprintf("store %d orders", n), err)
 	}
 	return nil
+}
+
+func (postgresKind) isTaken(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasSuffix(e.ConstraintName, placedKey)
 }

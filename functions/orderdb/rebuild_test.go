@@ -91,12 +91,12 @@ func claim(t *testing.T, db *DB, log function.History) (*rebuild, error) {
 // spoil has the table in use hold nonsense, which a rebuild does not look at.
 func spoil(t *testing.T, db *DB) {
 	t.Helper()
-	if _, err := db.write.ExecContext(t.Context(), "UPDATE "+db.tableName(db.generation(t))+" SET status = 'X', body = '{\"version\":1000}'"); err != nil {
+	if _, err := db.write.ExecContext(t.Context(), "UPDATE "+db.tableName(db.pointed(t))+" SET status = 'X', body = '{\"version\":1000}'"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (db *DB) generation(t testing.TB) (generation int64) {
+func (db *DB) pointed(t testing.TB) (generation int64) {
 	t.Helper()
 	if err := db.write.QueryRowContext(t.Context(), "SELECT generation FROM orders_views WHERE name = $1", db.view).Scan(&generation); err != nil {
 		t.Fatal(err)
@@ -350,8 +350,8 @@ func TestViewsAreApart(t *testing.T) { each(t, viewsAreApart) }
 func viewsAreApart(t *testing.T, empty func(testing.TB) string) {
 	log, want := whole(t, 4)
 	url := empty(t)
-	db, kitchen := open(t, url), NewView("orderview2", "KITCHEN_DB")
-	*kitchen.url() = url
+	kitchenURL := url
+	db, kitchen := open(t, url), NewView("orderview2", "KITCHEN_DB", nil, &kitchenURL)
 	if err := kitchen.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -372,10 +372,10 @@ func viewsAreApart(t *testing.T, empty func(testing.TB) string) {
 	kitchen.is(t, "orderview2_1")
 	check(t, db, want)
 	check(t, kitchen, want)
-	if err := NewView("Kitchen_1", "KITCHEN_DB").Open(t.Context()); err == nil {
+	if err := NewView("Kitchen_1", "KITCHEN_DB", nil, &url).Open(t.Context()); err == nil {
 		t.Error("a name that can be none was taken")
 	}
-	*kitchen.url() = "nonsense"
+	kitchenURL = "nonsense"
 	if err := kitchen.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "KITCHEN_DB") {
 		t.Error(err)
 	}

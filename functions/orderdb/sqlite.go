@@ -149,6 +149,11 @@ func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*r
 	return nil
 }
 
+func (sqliteKind) isTaken(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
+}
+
 func dsn(path, option string, pragmas ...string) string {
 	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"}, pragmas...)}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode() + "&" + option

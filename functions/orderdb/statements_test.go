@@ -11,8 +11,10 @@ func TestStatements(t *testing.T) {
 	h, _ := orders(t, 3)
 	pgtest.Statements(t, func(r *pgtest.Recorder) {
 		db := New()
-		*db.url(), db.tracer = pgtest.Database(t), r
-		if err := db.Open(t.Context()); err != nil {
+		if err := db.openPostgres(t.Context(), pgtest.Database(t), r); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.findView(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = db.Close() }()

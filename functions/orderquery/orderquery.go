@@ -15,7 +15,7 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// New declares the function; db is the read model.
+// New declares the function; db is the view.
 func New(db *orderdb.DB) function.Function {
 	q := query{db: db, wait: versionWait}
 	return function.Function{
@@ -38,7 +38,7 @@ type query struct {
 // GetRequest asks for one order.
 type GetRequest struct {
 	OrderID string `json:"order_id" required:"true"`
-	// MinVersion waits until the read model has that version, at most 2 s: who
+	// MinVersion waits until the view has that version, at most 2 s: who
 	// knows from a reply how far the order is sees nothing older. After that
 	// the answer is 404 if the order is unknown, and 409 if it is known and not
 	// yet that far.
@@ -173,6 +173,7 @@ type HistoryEvent struct {
 	Version     uint64          `json:"version"`
 	Position    uint64          `json:"position"`
 	Type        string          `json:"type"`
+	Schema      int             `json:"schema"` // number of the data's shape
 	Time        time.Time       `json:"time"`
 	ID          string          `json:"id"`
 	CausationID string          `json:"causation_id"`
@@ -199,7 +200,7 @@ func history(ctx context.Context, log function.Log, r HistoryRequest) (History, 
 			break
 		}
 		h.Events = append(h.Events, HistoryEvent{
-			Version: e.Version, Position: e.Position, Type: e.Type, Time: e.Time, ID: e.ID, CausationID: e.CausationID, Data: e.Data,
+			Version: e.Version, Position: e.Position, Type: e.Type, Schema: e.Schema, Time: e.Time, ID: e.ID, CausationID: e.CausationID, Data: e.Data,
 		})
 	}
 	if len(h.Events) == 0 && r.FromVersion <= 1 {

@@ -172,8 +172,8 @@ func TestHistory(t *testing.T) {
 	at := functiontest.Now
 	functiontest.Given(t, New(orderdb.New()), order.WasApproved{}, order.WasRejected{Reason: "no"}).Of("o0").
 		WhenAsked(subject, HistoryRequest{OrderID: "o0"}).ThenReplies(History{Events: []HistoryEvent{
-		{Version: 1, Position: 1, Type: "approved", Time: at, ID: "given1", Data: json.RawMessage(`{}`)},
-		{Version: 2, Position: 2, Type: "rejected", Time: at, ID: "given2", Data: json.RawMessage(`{"reason":"no"}`)},
+		{Version: 1, Position: 1, Type: "approved", Schema: 2, Time: at, ID: "given1", Data: json.RawMessage(`{}`)},
+		{Version: 2, Position: 2, Type: "rejected", Schema: 2, Time: at, ID: "given2", Data: json.RawMessage(`{"reason":"no"}`)},
 	}}).
 		WhenAsked(subject, HistoryRequest{OrderID: "x"}).ThenRefused(function.CodeNotFound, "order_id")
 }

@@ -21,10 +21,22 @@ import (
 // rebuilt meanwhile.
 func TestSideBySide(t *testing.T) {
 	shared := "ORDERS_DB=sqlite:" + filepath.Join(t.TempDir(), "orders.db")
+	kitchen := func() *orderdb.DB {
+		settings := &struct {
+			URL string `env:"ORDERS_DB"`
+		}{}
+		return orderdb.NewView("kitchen", "ORDERS_DB", settings, &settings.URL)
+	}
+	archive := func() *orderdb.DB {
+		settings := &struct {
+			URL string `env:"ARCHIVE_DB"`
+		}{}
+		return orderdb.NewView("archive", "ARCHIVE_DB", settings, &settings.URL)
+	}
 	var views []*orderdb.DB
 	var functions []function.Function
 	for range 2 {
-		for _, db := range []*orderdb.DB{orderdb.New(), orderdb.NewView("kitchen", "ORDERS_DB"), orderdb.NewView("archive", "ARCHIVE_DB")} {
+		for _, db := range []*orderdb.DB{orderdb.New(), kitchen(), archive()} {
 			functiontest.Open(t, db, shared, "ARCHIVE_DB=sqlite:"+filepath.Join(t.TempDir(), db.View()+".db"))
 			views, functions = append(views, db), append(functions, New(db))
 		}

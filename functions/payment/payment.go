@@ -5,6 +5,7 @@ package payment
 
 import (
 	"context"
+	"errors"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -27,12 +28,11 @@ func debit(p Provider) func(context.Context, order.Order, order.Created) ([]orde
 		if !o.Allows(order.PaymentDebited{}) {
 			return nil, nil
 		}
-		reference, declined, err := p.Debit(ctx, o.ID, o.Charge())
-		switch {
-		case err != nil:
+		reference, err := p.Debit(ctx, o.ID, o.Charge())
+		if declined, ok := errors.AsType[*order.DeclinedError](err); ok {
+			return []order.Event{order.PaymentDeclined{Reason: declined.Error()}}, nil
+		} else if err != nil {
 			return nil, err
-		case declined != "":
-			return []order.Event{order.PaymentDeclined{Reason: declined}}, nil
 		}
 		return []order.Event{order.PaymentDebited{Amount: o.Amount, Currency: o.Currency, Reference: reference, At: function.Now(ctx)}}, nil
 	}

@@ -13,17 +13,16 @@ import (
 
 // provider answers what a test wants.
 type provider struct {
-	declined string
-	err      error
-	keys     []string
+	err  error
+	keys []string
 }
 
-func (p *provider) Debit(_ context.Context, key string, c order.Charge) (reference, declined string, err error) {
+func (p *provider) Debit(_ context.Context, key string, c order.Charge) (reference string, err error) {
 	p.keys = append(p.keys, key)
 	if c != (order.Charge{Customer: "c", Amount: 500, Currency: "USD"}) {
 		p.err = fmt.Errorf("charged %+v", c)
 	}
-	return "r1", p.declined, p.err
+	return "r1", p.err
 }
 
 func (p *provider) Void(context.Context, string, order.Charge) error { return nil }
@@ -48,7 +47,11 @@ func TestDebit(t *testing.T) {
 		err       error
 	}{
 		"pays":        {provider: provider{}, want: []function.DomainEvent{debited}},
-		"is declined": {provider: provider{declined: "no"}, want: []function.DomainEvent{order.PaymentDeclined{Reason: "no"}}},
+		"is declined": {provider: provider{err: &order.DeclinedError{Reason: "no"}}, want: []function.DomainEvent{order.PaymentDeclined{Reason: "no"}}},
+		"is declined without a word": {
+			provider: provider{err: fmt.Errorf("debit: %w", &order.DeclinedError{})},
+			want:     []function.DomainEvent{order.PaymentDeclined{Reason: "declined, and nobody said why"}},
+		},
 		"is unknown":  {provider: provider{err: broken}, err: broken},
 		"comes late":  {provider: provider{}, meanwhile: []function.DomainEvent{debited}},
 		"is too late": {provider: provider{}, meanwhile: []function.DomainEvent{order.WasCancelled{Reason: "ill"}}},

@@ -7,8 +7,8 @@ import (
 )
 
 // Provider moves money. Both of its calls are idempotent by key: the first
-// outcome of a key stands, and asking again answers it. An error means that the
-// outcome is unknown, and is asked for again; one that wraps
+// outcome of a key stands, and asking again answers it. Any other error than a
+// decline means that the outcome is unknown, and is asked for again; one that wraps
 // function.ErrUnavailable is not counted as a failed attempt. Two calls of one
 // key may run at once.
 //
@@ -30,9 +30,9 @@ import (
 //     cancels what it finds; while the result is pending, it returns an error.
 type Provider interface {
 	// Debit has the customer pay, once for each key, and answers what the
-	// provider knows that by. A declined debit says why, for the customer to
-	// read; that is no error.
-	Debit(ctx context.Context, key string, c order.Charge) (reference, declined string, err error)
+	// provider knows that by. A debit that is declined, for good, is an
+	// [order.DeclinedError].
+	Debit(ctx context.Context, key string, c order.Charge) (reference string, err error)
 	// Void undoes the debit of a key, once. A key that was never debited is
 	// closed by it: a debit that comes later is declined.
 	Void(ctx context.Context, key string, c order.Charge) error

@@ -14,18 +14,13 @@ import (
 
 // Rule says what a person has to look at.
 type Rule struct {
-	Settings struct {
+	function.Configured[struct {
 		Limit order.Limit `env:"REVIEW_LIMIT, default=none" help:"an order above it waits for a person's decision, orders.review"`
-	}
+	}]
 }
 
 // NewRule makes the rule; its settings come from the environment.
 func NewRule() *Rule { return &Rule{} }
-
-// Config, Open and Close implement function.Resource.
-func (r *Rule) Config() any              { return &r.Settings }
-func (*Rule) Open(context.Context) error { return nil }
-func (*Rule) Close() error               { return nil }
 
 // New declares the function.
 func New(r *Rule) function.Function {

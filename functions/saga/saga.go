@@ -23,7 +23,8 @@ type Carrier interface {
 }
 
 // New declares the function; p and c are those that payment and shipping use.
-func New(p Payment, c Carrier, t *Timeouts, orders Orders) function.Function {
+func New(p Payment, c Carrier, orders Orders) function.Function {
+	t := &timeouts{}
 	return function.Function{
 		Name:        "saga",
 		Description: "Ends orders that waited too long, and undoes what was done for those that were not shipped.",
@@ -32,7 +33,7 @@ func New(p Payment, c Carrier, t *Timeouts, orders Orders) function.Function {
 			function.On(undo[order.WasRejected](p, c)),
 			function.On(undo[order.ShippingFailed](p, c)),
 			function.On(undo[order.WasCancelled](p, c)),
-			function.On(undo[order.WasOverdue](p, c)),
+			function.On(undo[order.Overdue](p, c)),
 			function.Timer(deadlines{t, orders}),
 		},
 		Needs: function.Needs(p, c, t, orders),
@@ -47,7 +48,7 @@ func undo[E order.Event](p Payment, c Carrier) func(context.Context, order.Order
 		if !o.Allows(order.PaymentVoided{}) {
 			return nil, nil
 		}
-		if o.MayBeShipped() {
+		if o.CarrierAsked() {
 			if err := c.Recall(ctx, o.ID); err != nil {
 				return nil, err
 			}

@@ -9,22 +9,14 @@ import (
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// Timeouts are how long an order waits for each step.
-type Timeouts struct {
-	Settings struct {
+// timeouts are how long an order waits for each step.
+type timeouts struct {
+	function.Configured[struct {
 		Payment  time.Duration `env:"PAYMENT_TIMEOUT, default=15m" min:"0s" max:"8760h" help:"how long an order waits for its payment, then it is cancelled; 0s is for ever"`
 		Review   time.Duration `env:"REVIEW_TIMEOUT, default=24h" min:"0s" max:"8760h" help:"how long an order waits for a decision, orders.review, then it is rejected; 0s is for ever"`
 		Shipping time.Duration `env:"SHIPPING_TIMEOUT, default=24h" min:"0s" max:"8760h" help:"how long an order waits for the carrier, then it is cancelled; 0s is for ever"`
-	}
+	}]
 }
-
-// NewTimeouts makes the timeouts; their settings come from the environment.
-func NewTimeouts() *Timeouts { return &Timeouts{} }
-
-// Config, Open and Close implement function.Resource.
-func (t *Timeouts) Config() any              { return &t.Settings }
-func (*Timeouts) Open(context.Context) error { return nil }
-func (*Timeouts) Close() error               { return nil }
 
 // Orders knows which orders may be waiting: orderdb.DB.
 type Orders interface {
@@ -34,16 +26,13 @@ type Orders interface {
 // deadlines end an order that waited too long. What was done for it is undone
 // when that event comes by, like any other end.
 type deadlines struct {
-	timeouts *Timeouts
+	timeouts *timeouts
 	orders   Orders
 }
 
 var _ function.Deadlines[order.Order, order.Event] = deadlines{}
 
-func (d deadlines) limits() order.Timeouts {
-	s := d.timeouts.Settings
-	return order.Timeouts{Payment: s.Payment, Review: s.Review, Shipping: s.Shipping}
-}
+func (d deadlines) limits() order.Timeouts { return order.Timeouts(d.timeouts.Settings) }
 
 // Due implements function.Deadlines.
 func (d deadlines) Due(o order.Order) time.Time { return o.WaitsUntil(d.limits()) }

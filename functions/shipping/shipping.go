@@ -7,6 +7,7 @@ package shipping
 
 import (
 	"context"
+	"errors"
 
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
@@ -29,12 +30,11 @@ func ship(c Carrier) func(context.Context, order.Order, order.WasApproved) ([]or
 		if !o.Allows(order.WasShipped{}) {
 			return nil, nil
 		}
-		tracking, failed, err := c.Ship(ctx, o.ID, o)
-		switch {
-		case err != nil:
+		tracking, err := c.Ship(ctx, o.ID, o)
+		if declined, ok := errors.AsType[*order.DeclinedError](err); ok {
+			return []order.Event{order.ShippingFailed{Reason: declined.Error()}}, nil
+		} else if err != nil {
 			return nil, err
-		case failed != "":
-			return []order.Event{order.ShippingFailed{Reason: failed}}, nil
 		}
 		return []order.Event{order.WasShipped{Tracking: tracking}}, nil
 	}

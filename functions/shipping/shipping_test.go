@@ -3,6 +3,7 @@ package shipping
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"testing"
 
@@ -13,14 +14,13 @@ import (
 
 // carrier answers what a test wants.
 type carrier struct {
-	failed string
-	err    error
-	keys   []string
+	err  error
+	keys []string
 }
 
-func (c *carrier) Ship(_ context.Context, key string, _ order.Order) (tracking, failed string, err error) {
+func (c *carrier) Ship(_ context.Context, key string, _ order.Order) (tracking string, err error) {
 	c.keys = append(c.keys, key)
-	return "n1", c.failed, c.err
+	return "n1", c.err
 }
 
 func (*carrier) Recall(context.Context, string) error { return nil }
@@ -38,8 +38,12 @@ func TestShip(t *testing.T) {
 		want      function.DomainEvent
 		asked     bool
 	}{
-		"goes":        {want: shipped, asked: true},
-		"fails":       {carrier: carrier{failed: "rain"}, want: order.ShippingFailed{Reason: "rain"}, asked: true},
+		"goes":  {want: shipped, asked: true},
+		"fails": {carrier: carrier{err: &order.DeclinedError{Reason: "rain"}}, want: order.ShippingFailed{Reason: "rain"}, asked: true},
+		"fails without a word": {
+			carrier: carrier{err: fmt.Errorf("ship: %w", &order.DeclinedError{})},
+			want:    order.ShippingFailed{Reason: "declined, and nobody said why"}, asked: true,
+		},
 		"is unknown":  {carrier: carrier{err: broken}, asked: true},
 		"comes late":  {meanwhile: shipped},
 		"is too late": {meanwhile: order.WasCancelled{Reason: "ill"}},
@@ -51,7 +55,7 @@ func TestShip(t *testing.T) {
 			}
 			got := h.When(order.WasApproved{})
 			switch {
-			case c.carrier.err != nil:
+			case errors.Is(c.carrier.err, broken):
 				got.ThenFails(broken)
 			case c.want == nil:
 				got.ThenNothing()
@@ -88,9 +92,9 @@ func TestCourier(t *testing.T) {
 	}
 	numbers := map[string]bool{}
 	for _, key := range []string{"o1", "o1", "o2"} {
-		number, failed, err := c.Ship(t.Context(), key, order.Order{Restaurant: "cgh"})
-		if err != nil || failed != "" || !regexp.MustCompile(`^WB[0-9A-F]{12}$`).MatchString(number) {
-			t.Errorf("%s: %q, %q, %v", key, number, failed, err)
+		number, err := c.Ship(t.Context(), key, order.Order{Restaurant: "cgh"})
+		if err != nil || !regexp.MustCompile(`^WB[0-9A-F]{12}$`).MatchString(number) {
+			t.Errorf("%s: %q, %v", key, number, err)
 		}
 		numbers[number] = true
 	}
@@ -98,8 +102,9 @@ func TestCourier(t *testing.T) {
 		t.Errorf("two keys have the numbers %v", numbers)
 	}
 	for _, r := range []string{"moon", "mars"} {
-		if number, failed, err := c.Ship(t.Context(), "o3", order.Order{Restaurant: r}); number != "" || failed == "" || err != nil {
-			t.Errorf("%s: %q, %q, %v", r, number, failed, err)
+		number, err := c.Ship(t.Context(), "o3", order.Order{Restaurant: r})
+		if _, declined := errors.AsType[*order.DeclinedError](err); number != "" || !declined {
+			t.Errorf("%s: %q, %v", r, number, err)
 		}
 	}
 	if err := c.Recall(t.Context(), "o1"); err != nil {

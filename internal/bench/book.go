@@ -140,7 +140,7 @@ func (b *book) happened(id, typ string) {
 	case order.PaymentVoided{}.EventType():
 		b.over(t)
 	case order.PaymentDeclined{}.EventType(), order.WasRejected{}.EventType(), order.WasCancelled{}.EventType(),
-		order.ShippingFailed{}.EventType(), order.WasOverdue{}.EventType():
+		order.ShippingFailed{}.EventType(), order.Overdue{}.EventType():
 		t.ended = typ
 	}
 	b.forget(n, t)

@@ -23,7 +23,7 @@ const (
 	checkPaid         = "no order is paid, shipped or undone twice: each event goes with its state"
 	checkMoney        = "every account is the sum of its entries, and agrees with its orders and deposits"
 	checkEnds         = "each order ended as it had to, nothing is unanswered or a dead letter, and no process ends by itself"
-	checkView         = "the read model is the fold of the events"
+	checkView         = "the view is the fold of the events"
 	checkLinearizable = "histories of aggregates are linearizable"
 )
 
@@ -53,7 +53,7 @@ type evidence struct {
 	events   map[string][]eventstore.Event // by stream, as a read from the start answers them
 	followed map[string][]string           // ids that a reader got which followed from the start
 	messages map[string][]message          // JetStream's, in the order of their sequences
-	rows     map[string]order.Order        // the read model
+	rows     map[string]order.Order        // the view
 	orders   map[string]ack
 	paidIn   map[string]paidIn      // deposits that were asked for, by id
 	balances map[string]order.Money // of the accounts, as they are answered
@@ -236,16 +236,16 @@ func (e *evidence) view() (int, []violation) {
 		has, there := e.rows[id]
 		switch {
 		case !there:
-			f.add("order %s is not in the read model; its events make %s at version %d", id, want.Status, want.Version)
+			f.add("order %s is not in the view; its events make %s at version %d", id, want.Status, want.Version)
 		case has.Status != want.Status || has.Version != want.Version || has.Amount != want.Amount || has.Customer != want.Customer ||
 			has.Reason != want.Reason || has.Tracking != want.Tracking || has.Voided != want.Voided ||
 			!has.CreatedOn.Equal(want.CreatedOn) || !slices.Equal(has.Items, want.Items):
-			f.add("order %s is %+v in the read model, and %+v by its events", id, has, want.Order)
+			f.add("order %s is %+v in the view, and %+v by its events", id, has, want.Order)
 		}
 	}
 	for id := range e.rows {
 		if _, there := folded[id]; !there {
-			f.add("order %s is in the read model, and has no events", id)
+			f.add("order %s is in the view, and has no events", id)
 		}
 	}
 	return len(folded), f.found

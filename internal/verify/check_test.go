@@ -31,8 +31,8 @@ var histories = []struct {
 	{[]order.Event{paid, order.WasRejected{Reason: saysNo, By: reviewer}, order.PaymentVoided{}}, undone, ack{way: scenario.Reject, review: done}},
 	{tooLong(limits.Review, rejected, paid), undone, ack{way: undecided}},
 	{tooLong(limits.Review, rejected, paid), undone, ack{way: lastCall, review: tooLate}},
-	{tooLong(limits.Payment, order.WasOverdue{Reason: fmt.Sprint("it was not paid within ", limits.Payment)}), []string{ledger.Closed}, ack{way: scenario.Ship}},
-	{tooLong(limits.Shipping, order.WasOverdue{Reason: fmt.Sprint("it was not shipped within ", limits.Shipping)}, paid, byHand), undone, ack{way: approve, review: noAnswer}},
+	{tooLong(limits.Payment, order.Overdue{Reason: fmt.Sprint("it was not paid within ", limits.Payment)}), []string{ledger.Closed}, ack{way: scenario.Ship}},
+	{tooLong(limits.Shipping, order.Overdue{Reason: fmt.Sprint("it was not shipped within ", limits.Shipping)}, paid, byHand), undone, ack{way: approve, review: noAnswer}},
 }
 
 var (

@@ -161,7 +161,7 @@ func readMessages(ctx context.Context, js jetstream.JetStream, stream string) ([
 	return all, nil
 }
 
-// readRows reads the read model, as its users do.
+// readRows reads the view, as its users do.
 func readRows(ctx context.Context, nc *nats.Conn) (map[string]order.Order, error) {
 	rows := map[string]order.Order{}
 	for cursor := ""; ; {
@@ -189,7 +189,7 @@ func readRows(ctx context.Context, nc *nats.Conn) (map[string]order.Order, error
 }
 
 // settled waits until everything that was accepted came to its end, and reached
-// JetStream and the read model. What keeps it from that after so long is told,
+// JetStream and the view. What keeps it from that after so long is told,
 // and is for the checks to judge.
 func settled(ctx context.Context, l *load, js jetstream.JetStream, orders *follower, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -225,7 +225,7 @@ func isSettled(ctx context.Context, l *load, js jetstream.JetStream, orders *fol
 		return fmt.Errorf("find durable orderview: %w", err)
 	}
 	if info := c.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-		return fmt.Errorf("the read model lacks %d events", info.NumPending+uint64(info.NumAckPending)) //nolint:gosec // a count
+		return fmt.Errorf("the view lacks %d events", info.NumPending+uint64(info.NumAckPending)) //nolint:gosec // a count
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// rebuilds makes the read model anew again and again until ctx ends, and kills
+// rebuilds makes the view anew again and again until ctx ends, and kills
 // every other rebuild somewhere: the next one goes on with it.
 func (f *fleet) rebuilds(ctx context.Context, random *rand.Rand) {
 	for n := 0; ctx.Err() == nil; n++ {
@@ -26,9 +26,9 @@ func (f *fleet) rebuilds(ctx context.Context, random *rand.Rand) {
 		case killed:
 			f.count("kill -9 of a rebuild")
 		case err != nil:
-			f.count("without effect: rebuild of the read model") // what it needs was away
+			f.count("without effect: rebuild of the view") // what it needs was away
 		default:
-			f.count("rebuild of the read model")
+			f.count("rebuild of the view")
 		}
 	}
 }

@@ -129,14 +129,14 @@ var breaks = []struct {
 	{"an event is a dead letter", checkEnds, func(e *evidence) {
 		e.letters = append(e.letters, eventstore.Event{Stream: deadletter.Stream})
 	}},
-	{"the read model is behind", checkView, func(e *evidence) {
+	{"the view is behind", checkView, func(e *evidence) {
 		for id, o := range e.rows {
 			o.Status, o.Version = order.Paid, o.Version-1
 			e.rows[id] = o
 			return
 		}
 	}},
-	{"the read model lacks an order", checkView, func(e *evidence) {
+	{"the view lacks an order", checkView, func(e *evidence) {
 		for id := range e.rows {
 			delete(e.rows, id)
 			return

@@ -80,7 +80,7 @@ func (a ack) wrong(s story) string {
 			break
 		}
 		ok = s.before.TimedOut(limits, s.endedAt) == s.end
-	case order.WasOverdue:
+	case order.Overdue:
 		ok = s.before.TimedOut(limits, s.endedAt) == s.end
 	}
 	_, cancelled := s.end.(order.WasCancelled)

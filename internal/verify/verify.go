@@ -40,7 +40,7 @@ type command struct {
 	Duration    time.Duration `default:"30s" help:"How long harm is done."`
 	Seed        uint64        `help:"Choose the harm by this; a new one each time if left out." default:"0"`
 	NATSCluster int           `name:"nats-cluster" default:"1" help:"How many NATS servers; with 3 each stream has three replicas."`
-	Postgres    string        `placeholder:"URL" help:"Keep events and read model in new databases of this server, dropped at the end. SQLite if left out."`
+	Postgres    string        `placeholder:"URL" help:"Keep events and view in new databases of this server, dropped at the end. SQLite if left out."`
 	EventStores int           `name:"event-stores" default:"0" help:"How many event stores; 1 on SQLite, 3 on PostgreSQL if left out."`
 	Orders      int           `default:"8" help:"How many callers place orders."`
 	Writers     int           `default:"32" help:"How many callers append to hot aggregates, and read them."`

@@ -27,7 +27,7 @@ type commands struct {
 	Refill refillCommand `cmd:"" help:"Have a JetStream stream made anew from SQL."`
 	Forget forgetCommand `cmd:"" help:"Forget how far a function has come, that no longer runs."`
 
-	Rebuild rebuildCommand `cmd:"" help:"Make a function's read model anew, beside the one that is in use."`
+	Rebuild rebuildCommand `cmd:"" help:"Make a function's view anew, beside the one that is in use."`
 
 	Provision provisionCommand `cmd:"" help:"Make what functions need in JetStream, so that they need no right to."`
 	Nkeys     nkeysCommand     `cmd:"" help:"Make a key for each function, for a NATS server that asks for them."`

@@ -18,12 +18,12 @@ import (
 )
 
 type rebuildCommand struct {
-	Function string `arg:"" help:"The function that keeps the read model, like orderview."`
+	Function string `arg:"" help:"The function that keeps the view, like orderview."`
 }
 
 // Help is shown by rebuild --help.
 func (rebuildCommand) Help() string {
-	return "Reads a stream's whole history from the event store, makes a new read model of it beside the one that is in use, and puts " +
+	return "Reads a stream's whole history from the event store, makes a new view of it beside the one that is in use, and puts " +
 		"it in its place. Functions run meanwhile. One that was interrupted goes on where it was when it is started again." +
 		"\n\nExample:\n\n  $ " + commandName() + " rebuild orderview"
 }
@@ -91,9 +91,9 @@ func (p Program) rebuildable(name string) (function.Function, *function.Projecti
 		}
 	}
 	if len(can) == 0 {
-		return function.Function{}, nil, fmt.Errorf("rebuild %q: no function has a read model that can be rebuilt", name)
+		return function.Function{}, nil, fmt.Errorf("rebuild %q: no function has a view that can be rebuilt", name)
 	}
-	return function.Function{}, nil, fmt.Errorf("rebuild %q: it has no read model that can be rebuilt; there are %s", name, strings.Join(can, ", "))
+	return function.Function{}, nil, fmt.Errorf("rebuild %q: it has no view that can be rebuilt; there are %s", name, strings.Join(can, ", "))
 }
 
 // open loads a resource's settings, and opens it.

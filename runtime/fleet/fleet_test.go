@@ -109,7 +109,7 @@ func TestReplicasAreOneService(t *testing.T) {
 	}
 }
 
-// TestWaitingIsAProblem has a function wait for its read model: its stats say
+// TestWaitingIsAProblem has a function wait for its view: its stats say
 // so until it is back, and so does the list.
 func TestWaitingIsAProblem(t *testing.T) {
 	var back atomic.Bool

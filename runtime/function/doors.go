@@ -114,11 +114,11 @@ type Projection struct {
 	Stream string
 	// Apply handles a batch: events in the order of their positions.
 	Apply func(ctx context.Context, log Log, batch []Message) error
-	// Rebuild is nil where the read model can't be made anew beside itself.
+	// Rebuild is nil where the view can't be made anew beside itself.
 	Rebuild Rebuild
 }
 
-// RebuiltBy says how the read model is made anew, which the command rebuild
+// RebuiltBy says how the view is made anew, which the command rebuild
 // then does.
 func (d *Projection) RebuiltBy(rebuild Rebuild) *Projection {
 	d.Rebuild = rebuild
@@ -139,8 +139,8 @@ func Project(stream string, apply func(ctx context.Context, log Log, batch []Mes
 	return &Projection{Stream: stream, Apply: apply}
 }
 
-// Request is a door for requests; made by [Create], [Command], [Endpoint] or
-// [Query].
+// Request is a door for requests; made by [Create], [Command], [Read],
+// [Endpoint] or [Query].
 type Request struct {
 	subject string
 	// Stream is what it reads and appends to; empty for an Endpoint.
@@ -190,6 +190,12 @@ func Create[S State[S, D], D DomainEvent, R Addressed](subject string, decide fu
 // after that. An aggregate that is not there is refused with [NotFound].
 func Command[S State[S, D], D DomainEvent, R Addressed](subject string, decide func(ctx context.Context, state S, request R) ([]D, error)) Door {
 	return addressed(subject, decide, command)
+}
+
+// Read makes a door for requests for an aggregate: the reply is its latest state.
+// One that is not there is refused with [NotFound].
+func Read[S State[S, D], R Addressed, D DomainEvent](subject string) Door {
+	return Command(subject, func(context.Context, S, R) ([]D, error) { return nil, nil })
 }
 
 // addressed makes a door for requests about one aggregate, which run has

@@ -7,7 +7,8 @@
 //	On(handle)                      an event of a stream, to decide on its aggregate
 //	Create(subject, decide)         a request that makes an aggregate
 //	Command(subject, decide)        a request to an aggregate that is there
-//	Project(stream, apply)          every event of a stream, to keep a read model
+//	Read(subject)                   a request for an aggregate that is there
+//	Project(stream, apply)          every event of a stream, to keep a view
 //	Endpoint(subject, answer)       a request about no aggregate of its own
 //	Query(subject, stream, answer)  a request that only reads, a stream's events too
 //	Timer(deadlines)                time that passed for an aggregate that waits
@@ -17,7 +18,7 @@
 //
 // On, Create, Command and Timer append what their handlers return, to the aggregate
 // that the message is about. Those handlers, and an Endpoint's, may append to another
-// aggregate by [Once]. Project, Query and Serve append nothing.
+// aggregate by [Once]. Read, Project, Query and Serve append nothing.
 //
 // What a handler returns decides the fate of what it was given: see [Fate].
 //
@@ -101,6 +102,19 @@ type Resource interface {
 	Open(ctx context.Context) error
 	Close() error
 }
+
+// Configured is a resource that has settings, a struct for package config, and
+// nothing to open. A type that embeds it is one too.
+type Configured[T any] struct{ Settings T }
+
+// Config implements Resource.
+func (c *Configured[T]) Config() any { return &c.Settings }
+
+// Open implements Resource.
+func (*Configured[T]) Open(context.Context) error { return nil }
+
+// Close implements Resource.
+func (*Configured[T]) Close() error { return nil }
 
 // Needs lists those of the values that are resources, so that a port can be
 // given with one that needs opening or one that does not.

@@ -22,10 +22,10 @@ func (l log) ReadStream(ctx context.Context, from uint64) iter.Seq2[Message, err
 	return l.store.ReadStream(ctx, eventstore.StreamRead{Stream: l.stream, From: from})
 }
 
-// Rebuild makes a read model anew of a stream's whole history, and puts it in
+// Rebuild makes a view anew of a stream's whole history, and puts it in
 // the place of the one that is in use. Meanwhile events are applied and
 // questions answered. One that was broken off goes on when it is called again; of
 // two at once one is refused.
 //
-// What is wrong with an event that the new read model is without, leave is told.
+// What is wrong with an event that the new view is without, leave is told.
 type Rebuild func(ctx context.Context, log History, leave func(m Message, why error)) error

@@ -21,16 +21,15 @@ type Whole interface{ Whole() }
 // the zero state when it has no events.
 //
 // The first event of an id stands. Whoever comes second, after a crash or from
-// another process, is answered what is stored, whatever decide would say now: also
-// where that is an error. So decide answers an event for what is to be remembered,
-// and an error for what may turn out otherwise when it is asked for again. Its
-// error is never one of an old state: decide gets the latest before it is answered.
+// another process, is answered what is stored, whatever decide would say now. So a
+// refusal is an event too: it is remembered, and answers the same key for ever. What
+// is stored was never decided on an old state: decide is asked again then.
 //
 // Callers that meet on one aggregate come one after the other in a process, and
 // try again when another process was faster. When ctx, which is a handler's, ends
 // first, that is too much at once: an event waits in hand then, and a request is
 // answered with 429.
-func Once[S State[S, D], D DomainEvent](ctx context.Context, aggregate, id string, decide func(state S) (D, error)) (D, error) {
+func Once[S State[S, D], D DomainEvent](ctx context.Context, aggregate, id string, decide func(state S) D) (D, error) {
 	var none D
 	var zero S
 	r, ok := ctx.Value(runnerKey{}).(*Runner)
@@ -50,19 +49,7 @@ func Once[S State[S, D], D DomainEvent](ctx context.Context, aggregate, id strin
 				return none, err
 			}
 		}
-		decided, err := decide(seen.state)
-		if err != nil && known {
-			// Perhaps another process has changed it: look before refusing.
-			r.cache.known.Remove(key)
-			if seen, err = load(ctx, r, aggregate, loaded[S]{}); err != nil {
-				return none, err
-			}
-			decided, err = decide(seen.state)
-		}
-		if err != nil {
-			return standing[S](ctx, r, aggregate, id, err)
-		}
-		stored, err := appendOnce(ctx, r, aggregate, id, seen, decided)
+		stored, err := appendOnce(ctx, r, aggregate, id, seen, decide(seen.state))
 		var conflict *eventstore.ConflictError
 		if !errors.As(err, &conflict) {
 			return stored, err
@@ -104,26 +91,6 @@ func appendOnce[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, ag
 	seen.state, seen.version, seen.size = seen.state.Evolve(decided), stored.Version, seen.grown(stored)
 	remember(r, aggregate, seen)
 	return decided, nil
-}
-
-// standing answers what is stored under the id, or the refusal if nothing is. The
-// store looks at ids before versions, and no aggregate comes to the one that is
-// expected: so this appends nothing, and costs no more than an append.
-func standing[S State[S, D], D DomainEvent](ctx context.Context, r *Runner, aggregate, id string, refusal error) (D, error) {
-	var none D
-	var zero S
-	done, err := r.store.Append(ctx, eventstore.Append{
-		Stream: zero.Stream(), Aggregate: aggregate, Expected: eventstore.Exactly(eventstore.MaxPosition),
-		Events: []eventstore.Event{{ID: id, Type: "asked", Data: []byte("null")}},
-	})
-	var conflict *eventstore.ConflictError
-	switch {
-	case errors.As(err, &conflict):
-		return none, refusal
-	case err != nil:
-		return none, err
-	}
-	return decodeStored[S](done.Events[0])
 }
 
 func decodeStored[S State[S, D], D DomainEvent](e Message) (D, error) {

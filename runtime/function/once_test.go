@@ -3,7 +3,6 @@ package function_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -34,10 +33,10 @@ func (meter) Decode(_ string, _ int, data []byte) (e count, err error) {
 	return e, json.Unmarshal(data, &e)
 }
 
-func more(m meter) (count, error) { return count{m.Count + 1}, nil }
+func more(m meter) count { return count{m.Count + 1} }
 
 // once is a process's own handler of requests that use Once.
-func once(t *testing.T, store eventstore.Store, decide func(meter) (count, error)) func(ctx context.Context, id string) (int, error) {
+func once(t *testing.T, store eventstore.Store, decide func(meter) count) func(ctx context.Context, id string) (int, error) {
 	t.Helper()
 	type request struct {
 		ID string `json:"id"`
@@ -70,11 +69,6 @@ func TestTheFirstOutcomeStands(t *testing.T) {
 			t.Errorf("%s: %d, %v", id, n, err)
 		}
 	}
-	no := errors.New("no")
-	refuses := once(t, s, func(meter) (count, error) { return count{}, no })
-	if _, err := refuses(t.Context(), "e"); !errors.Is(err, no) {
-		t.Errorf("a decision that fails: %v", err)
-	}
 	if all := storetest.Consistent(t, t.Context(), s, "METERS"); len(all) != 4 {
 		t.Errorf("%d events, want 4", len(all))
 	}
@@ -83,53 +77,45 @@ func TestTheFirstOutcomeStands(t *testing.T) {
 	}
 }
 
-// TestARefusalIsNotOfAnOldState has a process refuse by what it remembers, while
-// another one has made room.
-func TestARefusalIsNotOfAnOldState(t *testing.T) {
+// TestNoDecisionIsOnAnOldState has a process decide by what it remembers, while
+// another one has changed it.
+func TestNoDecisionIsOnAnOldState(t *testing.T) {
 	s := &counting{Store: open(t)}
-	full := function.Reject("it is full")
-	upTo := func(most int) func(meter) (count, error) {
-		return func(m meter) (count, error) {
-			if m.Count >= most {
-				return count{}, full
-			}
-			return more(m)
+	full := count{-1}
+	upTo := func(m meter) count {
+		if m.Count >= 1 {
+			return full
 		}
+		return more(m)
 	}
-	one := once(t, s, upTo(1))
-	if _, err := one(t.Context(), "a"); err != nil {
+	one := once(t, s, upTo)
+	if n, err := one(t.Context(), "a"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if _, err := once(t, s, func(meter) count { return count{0} })(t.Context(), "empty"); err != nil {
 		t.Fatal(err)
-	}
-	if _, err := once(t, s, func(meter) (count, error) { return count{0}, nil })(t.Context(), "empty"); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := one(t.Context(), "b"); err != nil || n != 1 {
-		t.Errorf("there is room: %d, %v", n, err)
 	}
 	s.reads = nil
-	if _, err := one(t.Context(), "c"); !errors.Is(err, full) || len(s.reads) != 1 {
-		t.Errorf("it is full: %v, after %d reads", err, len(s.reads))
+	if n, err := one(t.Context(), "b"); err != nil || n != 1 || len(s.reads) != 1 {
+		t.Errorf("there is room: %d, %v, after %d reads", n, err, len(s.reads))
 	}
-	if all := storetest.Consistent(t, t.Context(), s, "METERS"); len(all) != 3 {
-		t.Errorf("%d events, want 3: a refusal appends nothing", len(all))
+	for range 2 { // the second time there would be room, and what stands is answered
+		if n, err := one(t.Context(), "c"); err != nil || n != full.Count {
+			t.Errorf("it is full: %d, %v", n, err)
+		}
+	}
+	if all := storetest.Consistent(t, t.Context(), s, "METERS"); len(all) != 4 {
+		t.Errorf("%d events, want 4: a refusal is remembered", len(all))
 	}
 }
 
-// TestWhatStandsIsNotRefused, whoever asks again; when the store does not tell
-// whether it stands, that is no refusal either.
-func TestWhatStandsIsNotRefused(t *testing.T) {
+// TestWhileTheStoreIsAway: what stands is not known, and nothing is answered.
+func TestWhileTheStoreIsAway(t *testing.T) {
 	s := open(t)
 	if _, err := once(t, s, more)(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	refuse := func(meter) (count, error) { return count{}, function.Reject("it is full") }
-	refuses := once(t, s, refuse)
-	for range 2 {
-		if n, err := refuses(t.Context(), "a"); err != nil || n != 1 {
-			t.Errorf("the same again: %d, %v", n, err)
-		}
-	}
-	if _, err := once(t, away{s}, refuse)(t.Context(), "a"); function.FateOf(err, false) != function.Held {
+	if _, err := once(t, away{s}, more)(t.Context(), "a"); function.FateOf(err, false) != function.Held {
 		t.Errorf("while the store can't be written: %v", err)
 	}
 }

@@ -20,8 +20,8 @@ type Deadlines[S State[S, D], D DomainEvent] interface {
 	// Waiting yields the ids of all aggregates that may be waiting. Timers are armed
 	// from it when the function starts, once an hour, and after JetStream lost
 	// them: an id that is left out may then be late by an hour, and one too many
-	// costs a read. An error ends it, and it is tried again. Most ask their read
-	// model; where it yields nothing, timers that JetStream lost stay lost.
+	// costs a read. An error ends it, and it is tried again. Most ask their
+	// view; where it yields nothing, timers that JetStream lost stay lost.
 	Waiting(ctx context.Context) iter.Seq2[string, error]
 	// Fire decides on an aggregate whose Due has passed, like a handler of [On].
 	// What it returns is appended at the version seen, once, however often the
