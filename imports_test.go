@@ -64,7 +64,7 @@ var never = []struct {
 	{"runtime/function", nil, []string{"github.com/nats-io/", "google.golang.org/grpc", "database/sql"}},
 	{"runtime/", []string{"runtime/natsserver", "runtime/natsserver/natstest"}, []string{"github.com/nats-io/nats-server"}},
 	{"runtime/", []string{"runtime/app"}, []string{module + "eventstore/sqlite", module + "eventstore/postgres", module + "eventstore/rpc", module + "eventstore/transfer"}},
-	{"runtime/", []string{"runtime/app", "runtime/functiontest/hosttest"}, []string{module + "eventstore/relay"}},
+	{"runtime/", []string{"runtime/app", "runtime/host", "runtime/functiontest/hosttest"}, []string{module + "eventstore/relay"}},
 	// What is for tests is in no program.
 	{"runtime/", []string{"runtime/functiontest", "runtime/functiontest/hosttest"}, []string{module + "eventstore/memory", module + "runtime/functiontest"}},
 	// Who watches is handed in, so that what is watched knows no library for it.
