@@ -44,6 +44,12 @@
 // table. Between 1 and 3 it can find the pointer open only if somebody opened it,
 // and then 3 does not happen.
 //
+// All that is written before 3 need not be on disk: what is lost in a power cut is
+// made again. The transaction of 3 waits for the disk, and the databases write
+// their logs in order, so all before it is on disk when a replica sees the new
+// table. From then on a replica may find an event there that the rebuild stored,
+// and acknowledge it without a write of its own.
+//
 // A rebuild that dies between 1 and 3 leaves the pointer closed. That ends after
 // some seconds: then a replica opens it. No lock is held meanwhile, and none is
 // needed by a replica in its daily work.
