@@ -221,7 +221,7 @@ func (r *rebuild) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return r.forgetNewest(ctx, inUse, building)
 }
 
 // thisProgram tells programs apart: a view that one began must not be finished

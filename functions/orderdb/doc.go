@@ -15,6 +15,12 @@
 // of its first events. So events may come in any order and again, to any
 // replica: what a row has is skipped, what it lacks is read from the log.
 //
+// With the orders goes the newest event, by its position, that the table has.
+// Before a process applies events to a table for the first time, it looks whether
+// that event is in the event store, at its place. If not, one of the two was
+// restored to another moment: the view is refused, and to be rebuilt. A view that
+// is only older than the events is not told apart.
+//
 // # Rebuild
 //
 // [DB.Rebuild] reads the stream from its first event and writes the next

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"regexp"
 	"strings"
@@ -32,6 +33,7 @@ type DB struct {
 	current    atomic.Pointer[table] // that readers used last
 
 	known atomic.Int64 // the generation that was made of the events at hand
+	slot  int64        // where this process keeps the newest event
 
 	tracer pgx.QueryTracer // told of every statement to Postgres, in tests
 }
@@ -51,8 +53,9 @@ type kind interface {
 	// load reads those of the orders that are there.
 	load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error)
 	// store stores orders. An order is the fold of its first events, so the
-	// longer fold is the right one, whoever stores it last.
-	store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error
+	// longer fold is the right one, whoever stores it last. With them goes the
+	// newest event, unless it is nil.
+	store(ctx context.Context, tx *sql.Tx, table string, rows []*row, newest []any) error
 	// by follows a table's name where an index is to be used, for a database that
 	// would choose another.
 	by(index string) string
@@ -82,7 +85,7 @@ func New() *DB { return NewView(View, Variable) }
 func NewView(name, setting string) *DB {
 	tag := fmt.Sprintf(`env:"%s, default=sqlite:$DATA_DIR/orders.db" secret:"true" help:"where the read model of orders is, sqlite:PATH or postgres://..."`, setting)
 	settings := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "URL", Type: reflect.TypeFor[string](), Tag: reflect.StructTag(tag)}}))
-	return &DB{view: name, variable: setting, settings: settings.Interface()}
+	return &DB{view: name, variable: setting, settings: settings.Interface(), slot: rand.Int64N(slots)} //nolint:gosec // no secret
 }
 
 // View is the view's name.

@@ -188,8 +188,12 @@ func (r *rebuild) apply(ctx context.Context, events []function.Message, leave fu
 	if err != nil {
 		return err
 	}
+	var keep []any
+	if n := len(events); n > 0 {
+		keep = r.db.newest(r.generation, events[n-1])
+	}
 	err = r.transact(ctx, "store orders", func(tx *sql.Tx) error {
-		if err := r.db.kind.store(ctx, tx, r.table(), rows); err != nil {
+		if err := r.db.kind.store(ctx, tx, r.table(), rows, keep); err != nil {
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, "UPDATE orders_views SET "+pointer+" WHERE name = $2 AND owner = $3 AND closed = $4",
