@@ -65,31 +65,6 @@ func (db *DB) Apply(ctx context.Context, log function.Log, batch []function.Mess
 	return errors.Join(errs...)
 }
 
-// sameHistory looks whether the newest order of a generation is in the log, at
-// the place where it was: a copy of another moment, or of another event store,
-// would answer for orders that nobody placed.
-func (db *DB) sameHistory(ctx context.Context, log function.Log, generation int64) error {
-	var id string
-	var placed uint64
-	err := db.read.QueryRowContext(ctx, "SELECT order_id, placed FROM "+db.tableName(generation)+" ORDER BY placed DESC LIMIT 1").Scan(&id, &placed)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
-		return failed("read newest order", err)
-	}
-	for e, err := range log.ReadAggregate(ctx, id, 1) {
-		if err != nil {
-			return fmt.Errorf("read newest order %q: %w", id, err)
-		}
-		if e.Position == placed {
-			return nil
-		}
-		break
-	}
-	return db.foreign("read newest order "+id, errors.New("it is not in the event store at that place"))
-}
-
 // errForeign says that the table was made of other events.
 var errForeign = errors.New("the view was made from another event store, or from another moment of this one")
 
@@ -155,10 +130,16 @@ func (db *DB) try(ctx context.Context, events map[string][]function.Message) (ga
 	}
 	gaps = map[string]gap{}
 	var changed []*row
+	var newest function.Message
 	for _, id := range ids {
 		r, ok := rows[id]
 		if !ok {
 			r = &row{id: id}
+		}
+		for _, e := range events[id] {
+			if e.Position > newest.Position {
+				newest = e
+			}
 		}
 		missing, err := db.advance(r, events[id])
 		if err != nil {
@@ -173,7 +154,11 @@ func (db *DB) try(ctx context.Context, events map[string][]function.Message) (ga
 	if len(gaps) > 0 {
 		return gaps, 0, nil
 	}
-	if err := db.kind.store(ctx, tx, db.tableName(generation), changed); err != nil {
+	var keep []any
+	if len(changed) > 0 { // who stored what is there kept that
+		keep = db.newest(generation, newest)
+	}
+	if err := db.kind.store(ctx, tx, db.tableName(generation), changed, keep); err != nil {
 		return nil, 0, db.notStored(err)
 	}
 	if err := tx.Commit(); err != nil {

@@ -125,16 +125,18 @@ func (r *rebuild) take(ctx context.Context, program string, anew bool) (leased i
 	return leased, owner, err
 }
 
-// closePointer keeps replicas from applying events for a while.
+// closePointer keeps replicas from applying events for a while. The statement
+// that closes it answers until when: one that looked later could find that a
+// replica had opened it, and take that for its own doing.
 func (r *rebuild) closePointer(ctx context.Context) error {
-	if err := r.change(ctx, "closed = "+r.db.after(closeFor)+", leased = "+r.db.after(leaseTime)); err != nil {
+	return r.transact(ctx, "close the pointer", func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, fmt.Sprintf("UPDATE orders_views SET closed = %s, leased = %s WHERE name = $1 AND owner = $2 RETURNING closed",
+			r.db.after(closeFor), r.db.after(leaseTime)), r.db.view, r.owner).Scan(&r.closed)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errLost
+		}
 		return err
-	}
-	err := r.write.QueryRowContext(ctx, "SELECT closed FROM orders_views WHERE name = $1", r.db.view).Scan(&r.closed)
-	if err != nil {
-		return failed("close the pointer", err)
-	}
-	return nil
+	})
 }
 
 // openPointer has replicas go on.
@@ -219,7 +221,7 @@ func (r *rebuild) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return r.forgetNewest(ctx, inUse, building)
 }
 
 // thisProgram tells programs apart: a view that one began must not be finished

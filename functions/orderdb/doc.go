@@ -15,6 +15,12 @@
 // of its first events. So events may come in any order and again, to any
 // replica: what a row has is skipped, what it lacks is read from the log.
 //
+// With the orders goes the newest event, by its position, that the table has.
+// Before a process applies events to a table for the first time, it looks whether
+// that event is in the event store, at its place. If not, one of the two was
+// restored to another moment: the view is refused, and to be rebuilt. A view that
+// is only older than the events is not told apart.
+//
 // # Rebuild
 //
 // [DB.Rebuild] reads the stream from its first event and writes the next
@@ -43,6 +49,12 @@
 // table has them. When it reads the pointer after 3, it stores them in the new
 // table. Between 1 and 3 it can find the pointer open only if somebody opened it,
 // and then 3 does not happen.
+//
+// All that is written before 3 need not be on disk: what is lost in a power cut is
+// made again. The transaction of 3 waits for the disk, and the databases write
+// their logs in order, so all before it is on disk when a replica sees the new
+// table. From then on a replica may find an event there that the rebuild stored,
+// and acknowledge it without a write of its own.
 //
 // A rebuild that dies between 1 and 3 leaves the pointer closed. That ends after
 // some seconds: then a replica opens it. No lock is held meanwhile, and none is

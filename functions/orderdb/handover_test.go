@@ -5,11 +5,15 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/waybill-go/waybill/eventstore/postgres/pgtest"
 	"github.com/waybill-go/waybill/functions/order"
 	"github.com/waybill-go/waybill/runtime/function"
 )
@@ -89,6 +93,148 @@ func aPointerThatWasOpened(t *testing.T, empty func(testing.TB) string) {
 	check(t, db, want)
 	if len(log.from) != tailReading+2 {
 		t.Errorf("the stream was read from %v", log.from)
+	}
+}
+
+// tracer is told of what one process sends to Postgres: before, and after.
+type tracer struct {
+	before func(sql string)
+	after  func(tag string)
+}
+
+func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	t.before(d.SQL)
+	return ctx
+}
+
+func (t tracer) TraceQueryEnd(_ context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	t.after(d.CommandTag.String())
+}
+
+// TestAPointerThatWasOpenedAtOnce has the rebuild stand still right after it
+// closed the pointer, for so long that a replica opens it. That must not pass for
+// a pointer that was never closed.
+func TestAPointerThatWasOpenedAtOnce(t *testing.T) {
+	url := pgtest.Database(t)
+	log, want := whole(t, 20)
+	last := log.events[49]
+	log.events = log.events[:49]
+	replica := open(t, url)
+	if err := replica.Apply(t.Context(), log, log.all()); err != nil {
+		t.Fatal(err)
+	}
+	var closes, opened bool
+	db := New()
+	told := tracer{
+		before: func(sql string) {
+			closes = closes || strings.HasPrefix(sql, "UPDATE orders_views SET closed = CAST(")
+		},
+		after: func(tag string) {
+			if !closes || opened || tag != "COMMIT" {
+				return
+			}
+			opened = true
+			replica.set(t, "closed = 1") // long over
+			if err := replica.Apply(t.Context(), log, log.all()[48:]); err != nil {
+				t.Error(err)
+			}
+		},
+	}
+	if err := db.openPostgres(t.Context(), url, told); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.findView(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.end = func(reading int) {
+		if reading != tailReading {
+			return
+		}
+		log.append(last)
+		if err := replica.Apply(t.Context(), log, []function.Message{last}); err != nil || replica.pointed(t) != 1 {
+			t.Error(err, replica.pointed(t))
+		}
+	}
+	if err := db.Rebuild(t.Context(), log, noneLeft(t)); err != nil || !opened {
+		t.Fatal(err, opened)
+	}
+	db.is(t, "orderview_2")
+	check(t, db, want)
+}
+
+// TestACrashRightAfterTheHandOver: a replica acknowledges an event because the
+// rebuild has stored it, and then the database crashes.
+func TestACrashRightAfterTheHandOver(t *testing.T) {
+	server := pgtest.Shared(t)
+	url := server.Database(t)
+	log, want := whole(t, 20)
+	last := log.events[49]
+	log.events = log.events[:49]
+	replica := open(t, url)
+	if err := replica.Apply(t.Context(), log, log.all()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	crashed := false
+	db := New()
+	told := tracer{
+		before: func(sql string) {
+			if crashed || !strings.HasPrefix(sql, "DROP TABLE") {
+				return // it is not handed over yet
+			}
+			crashed = true
+			if err := replica.Apply(t.Context(), log, []function.Message{last}); err != nil {
+				t.Error(err)
+			}
+			server.Stop()
+			cancel()
+		},
+		after: func(string) {},
+	}
+	if err := db.openPostgres(t.Context(), url, told); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.findView(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.end = func(reading int) {
+		if reading == tailReading-1 {
+			log.append(last) // the rebuild's last try stores it
+		}
+	}
+	err := db.Rebuild(ctx, log, noneLeft(t))
+	if !crashed || err == nil {
+		t.Fatal(err, crashed)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, open(t, url), want)
+}
+
+// TestTheHandOverWaitsForTheDisk asks SQLite what the hand-over's transaction
+// does at its end.
+func TestTheHandOverWaitsForTheDisk(t *testing.T) {
+	const full = 2
+	log, _ := whole(t, 20)
+	db := open(t, file(t))
+	for _, statement := range []string{
+		"CREATE TABLE handed (synchronous INTEGER)",
+		"CREATE TRIGGER hand AFTER UPDATE OF generation ON orders_views BEGIN INSERT INTO handed SELECT synchronous FROM pragma_synchronous; END",
+	} {
+		if _, err := db.write.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Rebuild(t.Context(), log, noneLeft(t)); err != nil {
+		t.Fatal(err)
+	}
+	var synchronous int
+	if err := db.read.QueryRowContext(t.Context(), "SELECT synchronous FROM handed").Scan(&synchronous); err != nil || synchronous != full {
+		t.Errorf("it was handed over with synchronous = %d (%v)", synchronous, err)
 	}
 }
 

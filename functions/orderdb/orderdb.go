@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type DB struct {
 	current    atomic.Pointer[table] // that readers used last
 
 	known atomic.Int64 // the generation that was made of the events at hand
+	slot  int64        // where this process keeps the newest event
 }
 
 // kind is what differs between the databases.
@@ -47,8 +49,9 @@ type kind interface {
 	// load reads those of the orders that are there.
 	load(ctx context.Context, from querier, table string, ids []string) (map[string]*row, error)
 	// store stores orders. An order is the fold of its first events, so the
-	// longer fold is the right one, whoever stores it last.
-	store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error
+	// longer fold is the right one, whoever stores it last. With them goes the
+	// newest event, unless it is nil.
+	store(ctx context.Context, tx *sql.Tx, table string, rows []*row, newest []any) error
 	// isTaken tells whether an order could not be stored because another one has its
 	// position.
 	isTaken(err error) bool
@@ -79,7 +82,7 @@ func New() *DB {
 // to a struct for package config, of which url is the field that says where the
 // view's database is, and variable its name; views may share a database.
 func NewView(name, variable string, settings any, url *string) *DB {
-	return &DB{view: name, variable: variable, settings: settings, url: url}
+	return &DB{view: name, variable: variable, settings: settings, url: url, slot: rand.Int64N(slots)} //nolint:gosec // no secret
 }
 
 // View is the view's name.

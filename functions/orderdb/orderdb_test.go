@@ -267,7 +267,7 @@ func TestACrashLeavesWholeBatches(t *testing.T) {
 	defer func() { _ = tx.Rollback() }()
 	for id := range want {
 		o := order.Order{ID: id, Version: 99, Reason: strings.Repeat("x", 5000)}
-		if err := db.kind.store(t.Context(), tx, "orderview_1", []*row{{id: id, order: o, stored: 1}}); err != nil {
+		if err := db.kind.store(t.Context(), tx, "orderview_1", []*row{{id: id, order: o, stored: 1}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -112,7 +112,7 @@ func (postgresKind) load(ctx context.Context, from querier, table string, ids []
 	return scanRows(from.QueryContext(ctx, "SELECT order_id, placed, version, body FROM "+table+" WHERE order_id = ANY($1)", ids))
 }
 
-func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {
+func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row, newest []any) error {
 	n := len(rows)
 	ids, customers, statuses, bodies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	placed, created, versions := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -124,9 +124,14 @@ func (postgresKind) store(ctx context.Context, tx *sql.Tx, table string, rows []
 		ids[i], customers[i], statuses[i], bodies[i] = r.id, r.order.Customer, string(r.order.Status), string(body)
 		placed[i], created[i], versions[i] = int64(r.placed), r.order.CreatedOn.UnixMicro(), int64(r.order.Version) //nolint:gosec // bounded by the contract
 	}
-	_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
-		" SELECT * FROM unnest($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[])%s", table, upsert(table)),
-		placed, ids, customers, statuses, created, versions, bodies)
+	args := []any{placed, ids, customers, statuses, created, versions, bodies}
+	with := ""
+	if newest != nil { // in one statement: the database may be far away
+		with = "WITH newest AS (" + keepNewest(len(args)+1) + ") "
+		args = append(args, newest...)
+	}
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("%sINSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
+		" SELECT * FROM unnest($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[])%s", with, table, upsert(table)), args...)
 	if err != nil {
 		return failed(fmt.Sprintf("store %d orders", n), err)
 	}

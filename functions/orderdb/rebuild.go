@@ -38,7 +38,7 @@ func (db *DB) Rebuild(ctx context.Context, log function.History, leave func(m fu
 	if err != nil {
 		return failed("rebuild "+db.view, err)
 	}
-	defer func() { _ = write.Close() }() // what is to last is on disk then
+	defer func() { _ = write.Close() }() // what is to last is on disk since the hand-over
 	r := &rebuild{db: db, write: write}
 	if err := r.claim(ctx, log); err != nil {
 		return fmt.Errorf("rebuild %s: %w", db.view, err)
@@ -49,20 +49,7 @@ func (db *DB) Rebuild(ctx context.Context, log function.History, leave func(m fu
 	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("rebuild %s: it is done; the next one drops what is left: %w", db.view, err)
 	}
-	if err := r.sync(ctx); err != nil {
-		return fmt.Errorf("rebuild %s: it is done, but for a power cut: %w", db.view, err)
-	}
 	return nil
-}
-
-// sync has all of it on disk: a commit that waits for the disk takes those before
-// it along.
-func (r *rebuild) sync(ctx context.Context) error {
-	r.write = r.db.write
-	return r.transact(ctx, "sync", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE orders_views SET program = '' WHERE name = $1 AND building = 0", r.db.view)
-		return err
-	})
 }
 
 // run catches up until only a few events are left, and hands over.
@@ -150,8 +137,13 @@ func (r *rebuild) catchUp(ctx context.Context, log function.History, leave func(
 }
 
 // handOver makes the new table the one in use, or tells that it can't be done
-// now.
+// now. It waits for the disk, and takes along what was written before it: a
+// replica that finds its event in the new table acknowledges it, and writes
+// nothing that would.
 func (r *rebuild) handOver(ctx context.Context, log function.History, leave func(function.Message, error)) (done bool, err error) {
+	bulk := r.write
+	r.write = r.db.write
+	defer func() { r.write = bulk }()
 	if err := r.closePointer(ctx); err != nil {
 		return false, err
 	}
@@ -196,8 +188,12 @@ func (r *rebuild) apply(ctx context.Context, events []function.Message, leave fu
 	if err != nil {
 		return err
 	}
+	var keep []any
+	if n := len(events); n > 0 {
+		keep = r.db.newest(r.generation, events[n-1])
+	}
 	err = r.transact(ctx, "store orders", func(tx *sql.Tx) error {
-		if err := r.db.kind.store(ctx, tx, r.table(), rows); err != nil {
+		if err := r.db.kind.store(ctx, tx, r.table(), rows, keep); err != nil {
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, "UPDATE orders_views SET "+pointer+" WHERE name = $2 AND owner = $3 AND closed = $4",

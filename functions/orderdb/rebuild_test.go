@@ -297,8 +297,8 @@ func rebuildMendsAForeignView(t *testing.T, empty func(testing.TB) string) {
 	}
 	other := &stream{events: slices.Clone(log.events)}
 	slices.Reverse(other.events[:3])
-	for i := range other.events[:3] {
-		other.events[i].Position = uint64(i + 1)
+	for i := range other.events {
+		other.events[i].Position, other.events[i].ID = uint64(i+1), "other"
 	}
 	replica := open(t, url)
 	if err := replica.Apply(t.Context(), other, other.events[5:]); !errors.Is(err, function.ErrUnavailable) || !strings.Contains(err.Error(), "rebuild orderview") {

@@ -130,7 +130,7 @@ func (sqliteKind) load(ctx context.Context, from querier, table string, ids []st
 		" FROM (SELECT value AS asked FROM json_each($1)) CROSS JOIN "+table+" WHERE order_id = asked", string(list)))
 }
 
-func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row) error {
+func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*row, newest []any) error {
 	stmt, err := tx.PrepareContext(ctx, fmt.Sprintf("INSERT INTO %s (placed, order_id, customer_id, status, created_on, version, body)"+
 		" VALUES ($1, $2, $3, $4, $5, $6, $7)%s", table, upsert(table)))
 	if err != nil {
@@ -144,6 +144,11 @@ func (sqliteKind) store(ctx context.Context, tx *sql.Tx, table string, rows []*r
 		}
 		if _, err = stmt.ExecContext(ctx, r.placed, r.id, r.order.Customer, string(r.order.Status), r.order.CreatedOn.UnixMicro(), r.order.Version, string(body)); err != nil {
 			return failed(fmt.Sprintf("store order %q", r.id), err)
+		}
+	}
+	if newest != nil {
+		if _, err := tx.ExecContext(ctx, keepNewest(1), newest...); err != nil {
+			return failed("keep newest event", err)
 		}
 	}
 	return nil

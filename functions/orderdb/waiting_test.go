@@ -32,7 +32,7 @@ func TestWaiting(t *testing.T) {
 				stored = append(stored, &row{id: id, order: order.Order{ID: id, Status: s, Version: 1}, placed: uint64(len(all))})
 			}
 		}
-		if err := db.kind.store(t.Context(), tx, db.tableName(1), stored); err != nil {
+		if err := db.kind.store(t.Context(), tx, db.tableName(1), stored, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := tx.Commit(); err != nil {
