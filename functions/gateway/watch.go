@@ -53,10 +53,15 @@ func (a *api) watch(ctx context.Context, c *call) (*reply, error) {
 		a.watches.remove(w)
 		return &reply{status: http.StatusNoContent}, nil
 	}
-	return &reply{status: http.StatusOK, header: http.Header{
+	header := http.Header{
 		"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-store"},
 		"X-Accel-Buffering": {"no"}, // else nginx keeps the events to itself
-	}, stream: func(out http.ResponseWriter) {
+	}
+	if c.r.Method == http.MethodHead {
+		a.watches.remove(w)
+		return &reply{status: http.StatusOK, header: header}, nil
+	}
+	return &reply{status: http.StatusOK, header: header, stream: func(out http.ResponseWriter) {
 		defer a.watches.remove(w)
 		s.tell(c.r.Context(), w, &eventStream{out, http.NewResponseController(out), a.pace.write})
 	}}, nil
@@ -84,7 +89,7 @@ type event struct {
 }
 
 // ended tells whether nothing more is to come.
-func (s *story) ended() bool { return s.next == 0 && s.order.Status.Ended() }
+func (s *story) ended() bool { return s.next == 0 && s.order.Done() }
 
 // read reads a page of what happened since, into fresh.
 func (s *story) read(ctx context.Context) error {
@@ -134,15 +139,16 @@ func (s *story) read(ctx context.Context) error {
 	return nil
 }
 
-// tell sends what was read, and reads on whenever there may be more, until the
-// order has ended, the caller is gone or too slow, or this process stops.
+// tell sends what was read, and reads on whenever there may be more, until nothing
+// more can happen to the order, the caller is gone or too slow, or this process
+// stops.
 func (s *story) tell(ctx context.Context, w *watcher, out *eventStream) {
 	if out.write("retry: 1000\n\n") != nil {
 		return
 	}
 	wait := time.NewTimer(s.api.pace.beat)
 	defer wait.Stop()
-	for {
+	for failed := false; ; {
 		for _, e := range s.fresh {
 			if out.write("id: %d\nevent: %s\ndata: %s\n\n", e.Version, e.Type, e.text) != nil {
 				return
@@ -153,7 +159,7 @@ func (s *story) tell(ctx context.Context, w *watcher, out *eventStream) {
 			return
 		}
 		pause := s.api.pace.beat
-		if s.next == 0 {
+		if s.next == 0 || failed {
 			select {
 			case <-w.wake:
 			case <-wait.C:
@@ -167,7 +173,8 @@ func (s *story) tell(ctx context.Context, w *watcher, out *eventStream) {
 				return
 			}
 		}
-		if err := s.read(ctx); err != nil {
+		err := s.read(ctx)
+		if failed = err != nil; failed {
 			pause = s.api.pace.again // what is away comes back, and nothing is lost meanwhile
 		}
 		wait.Reset(pause)

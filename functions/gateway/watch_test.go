@@ -123,6 +123,28 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestTheUndoIsWatched: an order that ended unshipped is told of until it is undone.
+func TestTheUndoIsWatched(t *testing.T) {
+	w := begin(t, &gateway{pace: calm}, history())
+	w.placeHere("o1")
+	f := w.watch("o1", "")
+	w.decline("o1")
+	f.expect("1 created", "2 paymentdeclined")
+	w.Append(order.Stream, "o1", order.PaymentVoided{})
+	f.expect("3 paymentvoided", "end", "")
+}
+
+// TestWhoAsksForTheHeadOfAWatch is answered, and watches nothing.
+func TestWhoAsksForTheHeadOfAWatch(t *testing.T) {
+	w := begin(t, &gateway{pace: calm, maxWatchers: 1}, history())
+	w.placeHere("o1")
+	for range 2 {
+		if a := w.do("HEAD", "/api/orders/o1/watch", ""); a.status != http.StatusOK || a.header.Get("Content-Type") != "text/event-stream" {
+			t.Errorf("%+v", a)
+		}
+	}
+}
+
 // TestManyWatchers has 500 watch, half of them one order, with one subscription.
 func TestManyWatchers(t *testing.T) {
 	const many = 500

@@ -37,10 +37,11 @@ var life = map[Status]map[string]Status{
 	Cancelled: {"paymentvoided": Cancelled},
 }
 
-// Ended tells whether an order stays in this state.
-func (s Status) Ended() bool {
-	for _, to := range life[s] {
-		if to != s {
+// Done tells whether nothing more can happen to the order: it was delivered, or
+// what was done for it is undone.
+func (o Order) Done() bool {
+	for _, to := range life[o.Status] {
+		if to != o.Status || !o.Voided {
 			return false
 		}
 	}

@@ -168,11 +168,12 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// TestEnded says of each status whether an order stays in it.
-func TestEnded(t *testing.T) {
+// TestDone says of each status whether nothing more can happen, once what can be is
+// undone.
+func TestDone(t *testing.T) {
 	for _, s := range append([]order.Status{""}, order.Statuses...) {
-		if want := s == order.Delivered || s == order.Rejected || s == order.Cancelled; s.Ended() != want {
-			t.Errorf("%q ended: %v", s, s.Ended())
+		if want := s == order.Delivered || s == order.Rejected || s == order.Cancelled; (order.Order{Status: s, Voided: true}).Done() != want {
+			t.Errorf("%q, voided, is done: %v", s, !want)
 		}
 	}
 }
@@ -198,7 +199,7 @@ func TestEveryStatusWaitsOrNot(t *testing.T) {
 			continue
 		}
 		most := reflect.ValueOf(limits).FieldByName(w.timeout).Interface().(time.Duration) //nolint:forcetypeassert // it is one
-		if until := o.WaitsUntil(limits); !until.Equal(at.Add(most)) || e == nil || e.EventType() != w.ends || !o.Evolve(e).Status.Ended() {
+		if until := o.WaitsUntil(limits); !until.Equal(at.Add(most)) || e == nil || e.EventType() != w.ends || o.Evolve(e).Done() || !o.Evolve(e).Evolve(order.PaymentVoided{}).Done() {
 			t.Errorf("%q waits until %v, and ends by %+v", s, until, e)
 		}
 	}
