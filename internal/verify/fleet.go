@@ -28,14 +28,22 @@ type fleet struct {
 	natsURL   string
 	env       []string // of what uses all of that
 
-	mu      sync.Mutex
-	rand    *rand.Rand
-	arming  bool           // crash points are given to processes that start
-	hits    map[string]int // of crash points
-	counts  map[string]int // of faults
-	problem error          // the fleet itself does not work
-	wrong   []violation    // processes that ended by themselves
+	mu     sync.Mutex
+	rand   *rand.Rand
+	arming bool           // crash points are given to processes that start
+	hits   map[string]int // of crash points
+	counts map[string]int // of faults
+	// upgraded are the databases that this build has opened, of two.
+	upgraded map[string]bool
+	problem  error       // the fleet itself does not work
+	wrong    []violation // processes that ended by themselves
 }
+
+// The databases of processes.
+const (
+	eventsDatabase = "events"
+	ordersDatabase = "orders"
+)
 
 // topology is what is to run.
 type topology struct {
@@ -60,7 +68,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 	}
 	f := &fleet{
 		program: program, dir: dir, rand: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // no secret
-		hits: map[string]int{}, counts: map[string]int{},
+		hits: map[string]int{}, counts: map[string]int{}, upgraded: map[string]bool{},
 	}
 	if err := f.addServers(t.servers); err != nil {
 		return nil, err
@@ -78,7 +86,7 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 		}
 		p := f.process(fmt.Sprintf("eventstore-%d", i+1), storePoints, append(common, "GRPC_LISTEN="+address), "run", "eventstore")
 		p.longest = time.Duration(t.stores) * 1500 * time.Millisecond // they are fewer
-		p.tables = true
+		p.database = eventsDatabase
 		f.stores = append(f.stores, p)
 	}
 	for _, one := range []struct {
@@ -92,7 +100,9 @@ func newFleet(dir string, seed uint64, t topology) (*fleet, error) {
 	} {
 		for i := range one.replicas {
 			p := f.process(fmt.Sprintf("%s-%d", one.function, i+1), one.points, common, "run", one.function)
-			p.tables = one.function == "orderview" || one.function == "orderquery"
+			if slices.Contains([]string{"orderview", "orderquery", "saga"}, one.function) {
+				p.database = ordersDatabase
+			}
 			f.functions = append(f.functions, p)
 		}
 	}
@@ -178,19 +188,21 @@ func (f *fleet) arm(points []string, longest time.Duration) (point string, after
 }
 
 // build chooses of which build a process is started. All begin as the previous
-// one. What has tables in a database stays with this build once it ran it: it may
-// have changed them, and an older one refuses that.
+// one. Whose database this build has opened runs this build from then on: it may
+// have changed the tables, and an older one refuses that.
 func (f *fleet) build(p *process) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.previous == "" || slices.Contains(f.servers, p) {
 		return f.program
 	}
-	if p.starts++; p.starts == 1 || f.rand.IntN(2) == 0 && !p.upgraded {
+	if p.starts++; !f.upgraded[p.database] && (p.starts == 1 || f.rand.IntN(2) == 0) {
 		f.counts["start of the previous build"]++
 		return f.previous
 	}
-	p.upgraded = p.tables
+	if p.database != "" {
+		f.upgraded[p.database] = true
+	}
 	f.counts["start of this build"]++
 	return f.program
 }

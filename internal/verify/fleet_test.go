@@ -6,26 +6,31 @@ import (
 	"testing"
 )
 
-// TestBuild: functions come back as either build, what has tables never goes
-// back, and servers are not part of it.
+// TestBuild: functions come back as either build, those of a database never go
+// back once one of them was this build, and servers are not part of it.
 func TestBuild(t *testing.T) {
-	server, store, step := &process{}, &process{tables: true}, &process{}
+	server, store, beside, step := &process{}, &process{database: eventsDatabase}, &process{database: eventsDatabase}, &process{}
 	f := &fleet{
-		program: "new", previous: "old", servers: []*process{server}, counts: map[string]int{},
+		program: "new", previous: "old", servers: []*process{server}, counts: map[string]int{}, upgraded: map[string]bool{},
 		rand: rand.New(rand.NewPCG(1, 1)),
 	}
 	runs := map[*process]string{}
+	both := ""
 	for range 20 {
 		for _, p := range []*process{server, store, step} {
 			runs[p] += f.build(p)[:1]
 		}
+		both += runs[store][len(runs[store])-1:] + f.build(beside)[:1]
+	}
+	if !regexp.MustCompile("^o+n+$").MatchString(both) {
+		t.Errorf("the two of a database ran %s", both)
 	}
 	for p, want := range map[*process]string{server: "^n+$", store: "^o+n+$", step: "^o.*n.*o"} {
 		if got := runs[p]; !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("ran %s, want %s", got, want)
 		}
 	}
-	if n := f.counts["start of this build"] + f.counts["start of the previous build"]; n != 40 {
+	if n := f.counts["start of this build"] + f.counts["start of the previous build"]; n != 60 {
 		t.Errorf("counted %v", f.counts)
 	}
 	f.previous = ""

@@ -20,12 +20,11 @@ type process struct {
 	env    []string
 	points []string // crash points it can come by
 	// longest is how long it may live before one.
-	longest time.Duration
-	tables  bool // it makes tables in a database
-	f       *fleet
+	longest  time.Duration
+	database string // whose tables it makes, if it has one
+	f        *fleet
 
-	starts   int  // guarded by the fleet
-	upgraded bool // guarded by the fleet
+	starts int // guarded by the fleet
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd

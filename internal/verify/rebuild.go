@@ -39,7 +39,10 @@ func (f *fleet) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Close() }()                                 // the process has its own
+	defer func() { _ = log.Close() }() // the process has its own
+	f.mu.Lock()
+	f.upgraded[ordersDatabase] = true
+	f.mu.Unlock()
 	cmd := exec.CommandContext(ctx, f.program, "rebuild", "orderview") //nolint:gosec // our own program
 	cmd.Env, cmd.Stdout, cmd.Stderr = f.env, log, log
 	return cmd.Run()
