@@ -96,6 +96,18 @@ func aPointerThatWasOpened(t *testing.T, empty func(testing.TB) string) {
 	}
 }
 
+// openTold opens a view whose statements somebody is told of.
+func openTold(t *testing.T, db *DB, url string, told tracer) {
+	t.Helper()
+	if err := db.openPostgres(t.Context(), url, told); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.findView(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // tracer is told of what one process sends to Postgres: before, and after.
 type tracer struct {
 	before func(sql string)
@@ -140,13 +152,7 @@ func TestAPointerThatWasOpenedAtOnce(t *testing.T) {
 			}
 		},
 	}
-	if err := db.openPostgres(t.Context(), url, told); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if err := db.findView(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	openTold(t, db, url, told)
 	log.end = func(reading int) {
 		if reading != tailReading {
 			return
@@ -193,13 +199,7 @@ func TestACrashRightAfterTheHandOver(t *testing.T) {
 		},
 		after: func(string) {},
 	}
-	if err := db.openPostgres(t.Context(), url, told); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if err := db.findView(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	openTold(t, db, url, told)
 	log.end = func(reading int) {
 		if reading == tailReading-1 {
 			log.append(last) // the rebuild's last try stores it
