@@ -47,9 +47,11 @@ func TestAServerAsks(t *testing.T) {
 	w.observer = seen
 	f.serve(w, 4)
 	var header nats.Header
+	answered := make(chan struct{}) // by then the caller has given up
+	defer close(answered)
 	w.start(function.Function{Name: "counters", Doors: []function.Door{
 		function.Create("counters.open", open),
-		function.Endpoint("counters.slow", func(ctx context.Context, _ addRequest) (int, error) { <-ctx.Done(); return 0, ctx.Err() }),
+		function.Endpoint("counters.slow", func(ctx context.Context, _ addRequest) (int, error) { <-answered; return 0, ctx.Err() }),
 		function.Endpoint("counters.broken", func(context.Context, addRequest) (int, error) { return 0, errors.New("secret") }),
 	}})
 	for subject, code := range map[string]string{"foreign.error": "404", "foreign.nonsense": "teapot"} {
