@@ -8,9 +8,11 @@ package groupcommit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,6 +70,9 @@ type Committer struct {
 	queue  queue
 	closed bool
 	stats  Stats
+	began  time.Time     // of the commit under way; zero: none is
+	failed time.Time     // when the last one failed; zero: it did not
+	why    string        // it failed
 	wake   chan struct{} // holds one; closed by Close
 	done   chan struct{} // closed when the goroutine has ended
 
@@ -171,11 +176,25 @@ func (c *Committer) enqueue(w *waiting) error {
 type Stats struct {
 	Commits, Appends    uint64 // appends are those that were handed to a commit
 	Queued, QueuedBytes int
+	// Problem is why nothing is stored: the last commit failed not long ago, or
+	// one takes very long. Empty when all is well.
+	Problem string
 }
+
+const (
+	// longCommit is what is told of before it has ended.
+	longCommit = 2 * time.Second
+	// toldFor is how long a failure is told of that no commit has followed.
+	toldFor = time.Minute
+)
 
 // Plus adds what another committer says.
 func (s Stats) Plus(o Stats) Stats {
-	return Stats{s.Commits + o.Commits, s.Appends + o.Appends, s.Queued + o.Queued, s.QueuedBytes + o.QueuedBytes}
+	problem := s.Problem
+	if problem == "" {
+		problem = o.Problem
+	}
+	return Stats{s.Commits + o.Commits, s.Appends + o.Appends, s.Queued + o.Queued, s.QueuedBytes + o.QueuedBytes, problem}
 }
 
 // Stats tells how much was committed, and how much waits.
@@ -184,6 +203,12 @@ func (c *Committer) Stats() Stats {
 	defer c.mu.Unlock()
 	s := c.stats
 	s.Queued, s.QueuedBytes = c.queue.len, c.queue.bytes
+	switch now := time.Now(); {
+	case !c.began.IsZero() && now.Sub(c.began) > longCommit:
+		s.Problem = fmt.Sprintf("a commit takes %v already", now.Sub(c.began).Round(time.Second))
+	case !c.failed.IsZero() && now.Sub(c.failed) < toldFor:
+		s.Problem = fmt.Sprintf("a commit failed %v ago: %s", now.Sub(c.failed).Round(time.Second), c.why)
+	}
 	return s
 }
 
@@ -245,6 +270,7 @@ func (c *Committer) take() bool {
 	}
 	c.stats.Commits++
 	c.stats.Appends += uint64(len(c.batch))
+	c.began = time.Now()
 	return true
 }
 
@@ -255,12 +281,27 @@ func (c *Committer) settle() {
 		c.requests = append(c.requests, w.Request)
 	}
 	outcomes := c.guarded()
+	c.note(outcomes)
 	for i, w := range c.batch {
 		w.outcome <- outcomes[i]
 	}
 	// What is answered must not be kept in memory until the next commit.
 	clear(c.batch)
 	clear(c.requests)
+}
+
+// note keeps whether the commit failed, as one: then all of it did.
+func (c *Committer) note(outcomes []Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.began, c.failed = time.Time{}, time.Time{}
+	for _, o := range outcomes {
+		if !errors.Is(o.Err, eventstore.ErrUnavailable) {
+			return
+		}
+	}
+	c.failed = time.Now()
+	c.why, _, _ = strings.Cut(outcomes[0].Err.Error(), "\n")
 }
 
 // guarded commits the batch. A panic of the backend is its callers' error, and

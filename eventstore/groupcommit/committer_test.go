@@ -114,6 +114,35 @@ func TestWhatCameMeanwhileIsOneGroup(t *testing.T) {
 	})
 }
 
+// TestWhyNothingIsStored is told while a commit takes long, and after it failed;
+// an append that was refused for what it is tells nothing.
+func TestWhyNothingIsStored(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, c *Committer, g *gate) {
+		is := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := c.Stats().Problem; got != want {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+		}
+		is("at first", "")
+		ask(t, c, toAppend("a", "a"))
+		time.Sleep(longCommit / 2)
+		is("soon", "")
+		time.Sleep(longCommit)
+		is("under way", "a commit takes 3s already")
+		g.let <- fmt.Errorf("%w: disk full\nreally", eventstore.ErrUnavailable)
+		is("failed", "a commit failed 0s ago: not available now: disk full")
+		time.Sleep(toldFor)
+		is("long ago", "")
+		ask(t, c, toAppend("b", "b"))
+		g.let <- eventstore.ErrUnavailable
+		ask(t, c, toAppend("c", "c"))
+		g.let <- errors.New("a conflict")
+		is("answered", "")
+	})
+}
+
 func TestFullQueueRefusesAtOnce(t *testing.T) {
 	size := 0
 	for _, e := range toAppend("a", "1").Stamp(time.Time{}) {

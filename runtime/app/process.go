@@ -40,6 +40,7 @@ type process struct {
 
 	health    health
 	telemetry *telemetry.Telemetry
+	reports   []host.Report // of the event store
 	// metricsAddress is where the metrics are; empty if nowhere.
 	metricsAddress string
 
@@ -177,6 +178,7 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 	p.onStop(func(context.Context) error { return backend.Close() })
 	if b, ok := backend.(interface{ Stats() groupcommit.Stats }); ok {
 		p.telemetry.Commits(b.Stats)
+		p.reports = append(p.reports, storeReport(b.Stats))
 	}
 	backend = p.telemetry.Backend(backend)
 	p.store = backend
@@ -253,7 +255,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
 		Store:    store,
-		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: []host.Report{relayReport(r)},
+		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: append(p.reports, relayReport(r)),
 	})
 	if err != nil {
 		return err
@@ -306,6 +308,17 @@ func relayReport(r *relay.Relay) host.Report {
 				}
 			}
 			return relayed, strings.Join(problems, "; ")
+		},
+	}
+}
+
+// storeReport tells how much was appended, and why nothing is stored.
+func storeReport(stats func() groupcommit.Stats) host.Report {
+	return host.Report{
+		Name: "store", Subject: "append", Metadata: map[string]string{discovery.MetadataKind: discovery.KindStore},
+		Now: func() (appended int, problem string) {
+			s := stats()
+			return int(s.Appends), s.Problem //nolint:gosec // a count
 		},
 	}
 }

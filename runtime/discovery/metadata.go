@@ -33,5 +33,6 @@ const (
 	KindTimer      = "timer"
 	KindReplay     = "replay"     // a dead letter, to be handled again
 	KindRelay      = "relay"      // counts what the relay sent to JetStream
+	KindStore      = "store"      // counts what was appended to the event store
 	KindSupervisor = "supervisor" // its data is a supervisor.Status
 )

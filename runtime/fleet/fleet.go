@@ -167,8 +167,14 @@ func (s *Service) add(i discovery.Instance) {
 		ID: i.ID, Host: i.Metadata[discovery.MetadataHost], PID: i.Metadata[discovery.MetadataPID], Release: i.Version, Started: i.Started,
 	}
 	for n, stats := range i.Stats {
+		e := i.Endpoints[n]
+		kind := e.Metadata[discovery.MetadataKind]
+		if kind == discovery.KindStore { // what it stores the relay counts
+			s.hasProblem("does not store: ", stats.LastError)
+			continue
+		}
 		one.Done, one.Errors = one.Done+stats.NumRequests, one.Errors+stats.NumErrors
-		switch e := i.Endpoints[n]; e.Metadata[discovery.MetadataKind] {
+		switch kind {
 		case discovery.KindSupervisor: // its data is another
 		case discovery.KindRelay:
 			s.hasProblem("does not relay: ", stats.LastError)
