@@ -163,7 +163,8 @@ func (t *tracer) letters(ctx context.Context, n *node) error {
 		if d, ok := host.DurableOf(f); !ok || d.Stream != n.Stream {
 			continue
 		}
-		if err := t.letter(ctx, n, deadletter.ID(f.Name, n.Stream, n.Position)); err != nil {
+		its := deadletter.Letter{Function: f.Name, Stream: n.Stream, Position: n.Position, EventID: n.ID}
+		if err := t.letter(ctx, n, its.ID()); err != nil {
 			return err
 		}
 	}

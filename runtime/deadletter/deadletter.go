@@ -97,18 +97,17 @@ func Bury(ctx context.Context, store eventstore.Store, l Letter) error {
 	return nil
 }
 
-// ID names the letter.
+// ID names the letter: by its function, and by what the message was, since another
+// one can be at that position of the stream before it is made anew from the events.
 func (l Letter) ID() string {
-	if l.Stream == function.TimersStream && l.EventID != "" {
-		// The same timer comes again, armed anew, at another position.
-		return function.DeriveID("deadletter", l.Function, l.Stream, l.EventID)
+	position, message := fmt.Sprint(l.Position), l.EventID
+	switch {
+	case message == "": // it is no event
+		message = function.DeriveID(l.Subject, string(l.Data))
+	case l.Stream == function.TimersStream:
+		position = "" // the same timer comes again, armed anew, at another one
 	}
-	return ID(l.Function, l.Stream, l.Position)
-}
-
-// ID names the dead letter of the event at a position of a stream, at a function.
-func ID(name, stream string, position uint64) string {
-	return function.DeriveID("deadletter", name, stream, fmt.Sprint(position))
+	return function.DeriveID("deadletter", l.Function, l.Stream, position, message)
 }
 
 // encode writes the letter small enough to be an event: whoever sent a message

@@ -67,11 +67,12 @@ func TestBury(t *testing.T) {
 // TestFind finds a letter by what it is of.
 func TestFind(t *testing.T) {
 	store := memory.New()
-	id := deadletter.ID("payment", "ORDERS", 7)
+	letter := deadletter.Letter{Function: "payment", Stream: "ORDERS", Position: 7, EventID: "e7"}
+	id := letter.ID()
 	if _, found, err := deadletter.Find(t.Context(), store, id); found || err != nil {
 		t.Fatalf("before it is buried: %v, %v", found, err)
 	}
-	if err := deadletter.Bury(t.Context(), store, deadletter.Letter{Function: "payment", Stream: "ORDERS", Position: 7}); err != nil {
+	if err := deadletter.Bury(t.Context(), store, letter); err != nil {
 		t.Fatal(err)
 	}
 	l, found, err := deadletter.Find(t.Context(), store, id)
@@ -83,6 +84,30 @@ func TestFind(t *testing.T) {
 	}
 	if _, found, err := deadletter.Find(t.Context(), store, id); found || !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Errorf("of a store that is closed: %v, %v", found, err)
+	}
+}
+
+// TestAnotherMessageAtThePosition has a letter of its own: a stray one was there
+// before the stream was made anew.
+func TestAnotherMessageAtThePosition(t *testing.T) {
+	at := func(event, data string) deadletter.Letter {
+		return deadletter.Letter{Function: "payment", Stream: "ORDERS", Subject: "ORDERS.created", Position: 7, EventID: event, Data: []byte(data)}
+	}
+	store, ids := memory.New(), map[string]bool{}
+	defer func() { _ = store.Close() }()
+	for _, l := range []deadletter.Letter{at("", "{}"), at("", "{"), at("e1", "{}"), at("e2", "{}")} {
+		for range 2 { // its acknowledgement was lost
+			if err := deadletter.Bury(t.Context(), store, l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids[l.ID()] = true
+		if got, found, err := deadletter.Find(t.Context(), store, l.ID()); !found || err != nil || got.EventID != l.EventID {
+			t.Errorf("%+v, %v, %v", got, found, err)
+		}
+	}
+	if head, err := store.Head(t.Context(), deadletter.Stream); len(ids) != 4 || head != 4 || err != nil {
+		t.Errorf("%d ids, %d events, %v", len(ids), head, err)
 	}
 }
 

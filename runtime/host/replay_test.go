@@ -186,10 +186,11 @@ func TestReplayOfAProjection(t *testing.T) {
 	if code := w.ask("replay", `{"id":"`+letters[1].ID+`"}`, &no); code != "503" || no.Error != "no replica of view runs; start one, and replay again" {
 		t.Errorf("%s %+v", code, no)
 	}
-	if err := deadletter.Bury(t.Context(), w.store, deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Position: 99, Data: []byte(`{}`)}); err != nil {
+	letter := deadletter.Letter{Function: "view", Stream: "COUNTERS", Subject: "COUNTERS.opened", Position: 99, Data: []byte(`{}`)}
+	if err := deadletter.Bury(t.Context(), w.store, letter); err != nil {
 		t.Fatal(err)
 	}
-	id := deadletter.ID("view", "COUNTERS", 99)
+	id := letter.ID()
 	for _, c := range []struct{ subject, body, code, field string }{
 		{"replay", `{"id":"` + id + `"}`, "409", "id"}, // it has no envelope
 		{"replay", `{}`, "400", "id"},
