@@ -186,9 +186,10 @@ func TestIndexIsBounded(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	idAt := func(position uint64) string { return Letter{Function: "payment", Stream: "ORDERS", Position: position}.ID() }
 	drop := func(position uint64) {
 		t.Helper()
-		id := ID("payment", "ORDERS", position)
+		id := idAt(position)
 		if _, err := store.Append(ctx, eventstore.Append{Stream: Stream, Aggregate: id, Expected: 1, Events: []eventstore.Event{{
 			ID: "drop-" + id, Type: TypeDropped, Data: []byte(`{"function":"payment"}`),
 		}}}); err != nil {
@@ -203,7 +204,7 @@ func TestIndexIsBounded(t *testing.T) {
 	expect(buried+3, most-2, buried-3, buried-most-1)
 	drop(3) // half is free
 	expect(buried+4, most, buried-4, 0)
-	if got := ids(x, filter{status: StatusUnresolved}); got[0] != ID("payment", "ORDERS", 4) || got[5] != ID("payment", "ORDERS", 9) {
+	if got := ids(x, filter{status: StatusUnresolved}); got[0] != idAt(4) || got[5] != idAt(9) {
 		t.Errorf("listed %v", got)
 	}
 }
