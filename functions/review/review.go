@@ -81,7 +81,7 @@ func review(ctx context.Context, o order.Order, r Request) ([]order.Event, error
 	}
 	by := ""
 	if o.ReviewedBy != "" {
-		by = ", by " + o.ReviewedBy
+		by = ", and " + o.ReviewedBy + " has decided on it"
 	}
 	return nil, function.Conflict("order_id", "order %q is %s already%s", o.ID, o.Status, by)
 }

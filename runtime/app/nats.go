@@ -198,7 +198,11 @@ func (c *Client) NATS(ctx context.Context) (*nats.Conn, error) {
 			if err := nc.LastError(); err != nil && !errors.Is(err, nats.ErrNoServers) {
 				return nil, fmt.Errorf("connect to NATS at %s: %w", c.s.natsTarget(), hinted(err))
 			}
-			return nil, fmt.Errorf("connect to NATS: nobody answers at %s: start it with %s up, or set NATS_URL", c.s.natsTarget(), c.s.program.Name)
+			advice := fmt.Sprintf("start it with %s up, or set NATS_URL", c.s.program.Name)
+			if c.s.settings.NATSURL != "" {
+				advice = "start it, or set another NATS_URL"
+			}
+			return nil, fmt.Errorf("connect to NATS: nobody answers at %s: %s", c.s.natsTarget(), advice)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

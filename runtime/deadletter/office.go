@@ -267,7 +267,7 @@ func (o *Office) find(ctx context.Context, id string) (State, error) {
 		}
 		switch ids := o.index.beginningWith(id); len(ids) {
 		case 0:
-			return State{}, function.NotFound("id", "no unresolved dead letter begins with %q; of a resolved one give the whole id", id)
+			return State{}, function.NotFound("id", "no unresolved dead letter begins with %q; of a resolved one give the whole id, which deadletters ls --status replayed or dropped has", id)
 		case 1:
 			id = ids[0]
 		default:
