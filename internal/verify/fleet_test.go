@@ -3,6 +3,7 @@ package verify
 import (
 	"math/rand/v2"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -15,14 +16,14 @@ func TestBuild(t *testing.T) {
 		rand: rand.New(rand.NewPCG(1, 1)),
 	}
 	runs := map[*process]string{}
-	both := ""
+	var both []string
 	for range 20 {
 		for _, p := range []*process{server, store, step} {
 			runs[p] += f.build(p)[:1]
 		}
-		both += runs[store][len(runs[store])-1:] + f.build(beside)[:1]
+		both = append(both, runs[store][len(runs[store])-1:], f.build(beside)[:1])
 	}
-	if !regexp.MustCompile("^o+n+$").MatchString(both) {
+	if !regexp.MustCompile("^o+n+$").MatchString(strings.Join(both, "")) {
 		t.Errorf("the two of a database ran %s", both)
 	}
 	for p, want := range map[*process]string{server: "^n+$", store: "^o+n+$", step: "^o.*n.*o"} {
