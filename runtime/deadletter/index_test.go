@@ -186,7 +186,9 @@ func TestIndexIsBounded(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	idAt := func(position uint64) string { return Letter{Function: "payment", Stream: "ORDERS", Position: position}.ID() }
+	idAt := func(position uint64) string {
+		return Letter{Function: "payment", Stream: "ORDERS", Position: position}.ID()
+	}
 	drop := func(position uint64) {
 		t.Helper()
 		id := idAt(position)
