@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -38,22 +39,28 @@ func durableOf(e micro.EndpointInfo) durable {
 type waiting struct {
 	lag    uint64
 	inHand int
+	never  bool // nobody made the durable yet
 }
 
-// durables are those of all that runs, and of what is expected to, each once. An
-// instance tells of its own, and a supervisor of those it looks after.
-func durables(instances []discovery.Instance, expected []function.Function) map[durable]struct{} {
-	all := map[durable]struct{}{}
+// durables are those of all that runs, and of what is expected to, each once, with
+// the filter of what will begin at its stream's first event. An instance tells of
+// its own, and a supervisor of those it looks after.
+func durables(instances []discovery.Instance, expected []function.Function) map[durable]string {
+	all := map[durable]string{}
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
 			if d := durableOf(e); d.name != "" {
-				all[d] = struct{}{}
+				all[d] = ""
 			}
 		}
 	}
 	for _, f := range expected {
 		for _, d := range host.DurablesOf(f) {
-			all[durable{d.Stream, f.Name}] = struct{}{}
+			filter := ""
+			if d.Config.DeliverPolicy == jetstream.DeliverAllPolicy {
+				filter = d.Config.FilterSubject
+			}
+			all[durable{d.Stream, f.Name}] = filter
 		}
 	}
 	return all
@@ -61,28 +68,53 @@ func durables(instances []discovery.Instance, expected []function.Function) map[
 
 // askJetStream asks what waits for each durable. What has no answer when ctx ends
 // is left out.
-func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable]struct{}) map[durable]waiting {
+func askJetStream(ctx context.Context, js jetstream.JetStream, asked map[durable]string) map[durable]waiting {
 	var (
 		mu     sync.Mutex
 		answer = map[durable]waiting{}
 		all    errgroup.Group
 	)
 	all.SetLimit(asksAtOnce)
-	for d := range asked {
+	for d, filter := range asked {
 		all.Go(func() error {
-			consumer, err := js.Consumer(ctx, d.stream, d.name)
+			waits, err := ask(ctx, js, d, filter)
 			if err != nil {
 				return nil // nobody answers for it, or it is not there
 			}
-			info := consumer.CachedInfo()
 			mu.Lock()
 			defer mu.Unlock()
-			answer[d] = waiting{info.NumPending, info.NumAckPending}
+			answer[d] = waits
 			return nil
 		})
 	}
 	_ = all.Wait() // none of them has an error
 	return answer
+}
+
+// ask asks what waits for a durable; of one that nobody made yet, what its filter
+// will bring.
+func ask(ctx context.Context, js jetstream.JetStream, d durable, filter string) (waiting, error) {
+	consumer, err := js.Consumer(ctx, d.stream, d.name)
+	if err == nil {
+		info := consumer.CachedInfo()
+		return waiting{lag: info.NumPending, inHand: info.NumAckPending}, nil
+	}
+	if filter == "" || !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return waiting{}, err
+	}
+	stream, err := js.Stream(ctx, d.stream)
+	if err != nil {
+		return waiting{}, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return waiting{}, err
+	}
+	waits := waiting{never: true}
+	for _, n := range info.State.Subjects {
+		waits.lag += n
+	}
+	return waits, nil
 }
 
 // unresolvedLetters asks how many dead letters of each function are unresolved.

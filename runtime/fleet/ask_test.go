@@ -39,9 +39,9 @@ func TestDurablesAreAskedForAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[durable]struct{}{{"NONE", "nobody"}: {}}
+	all := map[durable]string{{"NONE", "nobody"}: ""}
 	for i := range n {
-		all[durable{"COUNTERS", strings.Repeat("x", i+1)}] = struct{}{}
+		all[durable{"COUNTERS", strings.Repeat("x", i+1)}] = ""
 	}
 	found := askJetStream(t.Context(), js, all)
 	inHand := 0
@@ -68,9 +68,9 @@ func TestOneBoundForAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[durable]struct{}{}
+	all := map[durable]string{}
 	for i := range 3 * asksAtOnce {
-		all[durable{"COUNTERS", fmt.Sprint("f", i)}] = struct{}{}
+		all[durable{"COUNTERS", fmt.Sprint("f", i)}] = ""
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()

@@ -44,7 +44,7 @@ type Service struct {
 	// nanoseconds in JSON.
 	P50 time.Duration `json:"p50_ns,omitzero"`
 	P99 time.Duration `json:"p99_ns,omitzero"`
-	// Lag is how many events wait in JetStream, InHand how many were delivered
+	// Lag is how many events wait in JetStream, for what never ran too, InHand how many were delivered
 	// and are not yet done; nil of what consumes nothing, and when JetStream does
 	// not answer.
 	Lag    *uint64 `json:"lag,omitempty"`
@@ -216,11 +216,16 @@ func (l *list) addMissing(expected []function.Function) {
 		if !missing {
 			continue
 		}
-		for _, d := range host.DurablesOf(f) {
-			l.addLag(s, durable{d.Stream, f.Name})
+		never := ""
+		for _, its := range host.DurablesOf(f) {
+			d := durable{its.Stream, f.Name}
+			l.addLag(s, d)
+			if l.waiting[d].never {
+				never = ", and never did"
+			}
 		}
 		if s.Lag != nil && (*s.Lag > 0 || *s.InHand > 0) {
-			s.Problems = []string{fmt.Sprintf("does not run, and events wait for it: %d", *s.Lag+uint64(max(0, *s.InHand)))}
+			s.Problems = []string{fmt.Sprintf("does not run%s, and events wait for it: %d", never, *s.Lag+uint64(max(0, *s.InHand)))}
 		}
 		for _, d := range f.Doors {
 			if r, ok := d.(*function.Request); ok {

@@ -145,11 +145,16 @@ func TestWaitingIsAProblem(t *testing.T) {
 	})
 }
 
-// TestWhatDoesNotRun has a function with events that wait and no replica, and
-// two that a supervisor has at zero.
+// TestWhatDoesNotRun has a function with events that wait and no replica, two that
+// a supervisor has at zero, and some that never ran.
 func TestWhatDoesNotRun(t *testing.T) {
 	nothing := func() error { return nil }
 	idle, zero, fresh := view("idle", nothing), view("zero", nothing), view("fresh", nothing)
+	other := function.Function{Name: "other", Doors: []function.Door{
+		&function.Event{Stream: "COUNTERS", Type: "other", Handle: func(context.Context, *function.Runner, function.Message) error { return nil }},
+	}}
+	later := view("later", nothing)
+	later.Start = function.FromNow
 	silent := function.Function{Name: "silent", Doors: []function.Door{
 		function.Endpoint("silent.ask", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }),
 	}}
@@ -174,13 +179,15 @@ func TestWhatDoesNotRun(t *testing.T) {
 		boss.Endpoint(name, "supervisor."+name, metadata).Data(func() any { return status })
 	}
 	s.Eventually("all of it is listed", func() error {
-		all := list(t, s, idle, zero, fresh, silent)
+		all := list(t, s, idle, zero, fresh, other, later, silent)
 		for name, want := range map[string]string{
 			"eventstore": `{"replicas":0,"problems":["does not run, or this key may not ask: nothing is stored or relayed"]}`,
 			"idle":       `{"replicas":0,"lag":2,"in_hand":0,"problems":["does not run, and events wait for it: 2"]}`,
 			"zero":       `{"replicas":0,"wanted":1,"starts":3,"lag":2,"in_hand":0,"problems":["ends again and again: exit status 1"]}`,
 			"asks":       `{"replicas":0,"wanted":0,"starts":0}`,
-			"fresh":      `{"replicas":0}`,
+			"fresh":      `{"replicas":0,"lag":2,"in_hand":0,"problems":["does not run, and never did, and events wait for it: 2"]}`,
+			"other":      `{"replicas":0,"lag":0,"in_hand":0}`,
+			"later":      `{"replicas":0}`,
 			"silent":     `{"replicas":0,"problems":["does not run: nobody answers silent.ask"]}`,
 		} {
 			if got := short(t, all[name]); got != want {
