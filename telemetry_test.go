@@ -200,7 +200,8 @@ func TestOneTraceInOneProcess(t *testing.T) {
 		`waybill_appends_total{outcome="stored",stream="ACCOUNTS"} 1`,
 		`waybill_events_total{door="TIMERS.saga",function="saga",outcome="failed"} 0`,
 		`waybill_requests_total{code="500",door="eventstore.refill",function="eventstore"} 0`,
-		`waybill_commit_appends_total 5`,
+		`waybill_commit_appends_total 5`, `waybill_append_events_total{stream="ORDERS",type="approved"} 1`, `waybill_append_events_total{stream="ORDERS",type="overdue"} 0`,
+		`waybill_consumer_stopped{function="payment",stream="ORDERS"} 0`, `waybill_consumer_stopped{function="saga",stream="TIMERS"} 0`,
 		`waybill_relay_leading 1`, `waybill_relay_position{stream="ORDERS"} 4`, `waybill_relay_lag_events{stream="ORDERS"} 0`,
 		`waybill_nats_connected 1`, `waybill_nats_disconnects_total 0`, `waybill_spans_lost_total{reason="queue_full"} 0`,
 	} {
@@ -211,6 +212,12 @@ func TestOneTraceInOneProcess(t *testing.T) {
 	if t.Failed() {
 		t.Log(text)
 	}
+	eventually(t, "tell that nothing waits", func() error {
+		if _, text := status(t, "http://"+listen+"/metrics"); !strings.Contains(text, `waybill_consumer_lag_events{function="payment",stream="ORDERS"} 0`+"\n") {
+			return fmt.Errorf("the metrics are %s", text)
+		}
+		return nil
+	})
 	if err := up.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

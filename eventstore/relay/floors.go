@@ -91,6 +91,7 @@ func (w *worker) saveFloors(ctx context.Context) error {
 			return err
 		}
 	}
+	w.tellLag(ctx, s, found)
 	if info.State.Msgs > 0 {
 		// Of a history that SQL does not have nothing may be saved in it.
 		if _, err := w.compareLast(ctx, s); err != nil {
@@ -117,6 +118,7 @@ type durable struct {
 
 	Created time.Time `json:"created,omitzero"` // tells it from another of the same name
 	floor   uint64
+	lag     uint64 // events that wait for it, and those it delivered
 }
 
 // is tells whether this is the durable that it was, and none that somebody made
@@ -194,9 +196,38 @@ func readDurables(ctx context.Context, s jetstream.Stream, head uint64) (map[str
 		if info.Config.DeliverPolicy == jetstream.DeliverByStartSequencePolicy {
 			floor = max(floor, info.Config.OptStartSeq-1)
 		}
-		durables[info.Config.Durable] = durable{ConsumerConfig: info.Config, Created: info.Created, floor: floor}
+		durables[info.Config.Durable] = durable{ConsumerConfig: info.Config, Created: info.Created, floor: floor, lag: lagOf(info)}
 	}
 	return durables, list.Err()
+}
+
+func lagOf(info *jetstream.ConsumerInfo) uint64 {
+	return info.NumPending + uint64(max(0, info.NumAckPending))
+}
+
+// tellLag notes what waits for each durable, and for those that nobody made yet.
+func (w *worker) tellLag(ctx context.Context, s jetstream.Stream, found map[string]durable) {
+	lag := make(map[string]uint64, len(found))
+	for name, d := range found {
+		lag[name] = d.lag
+	}
+	for _, d := range w.r.opts.Durables[w.stream] {
+		if _, there := found[d.Durable]; there {
+			continue
+		}
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(d.FilterSubject))
+		if err != nil {
+			continue // the next round asks again
+		}
+		waits := uint64(0)
+		for _, n := range info.State.Subjects {
+			waits += n
+		}
+		lag[d.Durable] = waits
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Lag = lag
 }
 
 // Forget deletes a function's durable and where it stood, so that a function of
@@ -256,5 +287,6 @@ func (w *worker) remake(ctx context.Context, s jetstream.Stream, d durable) (dur
 	if err != nil {
 		return d, fmt.Errorf("make durable %s of %s: %w", cfg.Durable, w.stream, err)
 	}
-	return durable{ConsumerConfig: made.CachedInfo().Config, Created: made.CachedInfo().Created, floor: d.floor}, nil
+	info := made.CachedInfo()
+	return durable{ConsumerConfig: info.Config, Created: info.Created, floor: d.floor, lag: lagOf(info)}, nil
 }

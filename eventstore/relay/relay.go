@@ -39,6 +39,9 @@ type Options struct {
 	// Others are streams that are no copies of what is in SQL. They are made like
 	// Buckets, with their durables.
 	Others []Other
+	// Durables are, by stream, those that functions make from its beginning: what
+	// waits for one that nobody made yet is told too.
+	Durables map[string][]jetstream.ConsumerConfig
 	// MaxAge bounds how long JetStream keeps an event; zero for ever. SQL
 	// keeps all.
 	MaxAge time.Duration
@@ -266,6 +269,9 @@ type Status struct {
 	Relayed uint64
 	// Head is the newest position that this relay has heard of.
 	Head uint64
+	// Lag is how many events wait in JetStream for each durable, with those that it
+	// delivered and that are not acknowledged. It is looked at as often as the floors.
+	Lag map[string]uint64
 	// Problem says why nothing is relayed; empty when all is well.
 	Problem string
 }

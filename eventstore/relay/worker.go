@@ -55,7 +55,7 @@ func (w *worker) standBy() {
 	w.buffer.forget()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state.Problem = ""
+	w.state.Problem, w.state.Lag = "", nil
 }
 
 // became notes what keeps the worker from relaying, and logs it once.

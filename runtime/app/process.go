@@ -181,6 +181,7 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		p.reports = append(p.reports, storeReport(b.Stats))
 	}
 	backend = p.telemetry.Backend(backend)
+	p.telemetry.Types(p.program.Functions...)
 	p.store = backend
 	r, err := p.startRelay(backend, alone)
 	if err != nil {
@@ -276,7 +277,11 @@ func (p *process) startHost(f function.Function, o host.Options) (*host.Host, er
 	o.Metadata = p.withMetrics(o.Metadata)
 	o.Conn, o.Logger, o.Release, o.Observer = p.nc, p.log, p.program.Release, p.telemetry.Observer()
 	p.telemetry.Doors(f)
-	return host.Start(f, o)
+	h, err := host.Start(f, o)
+	if err == nil {
+		p.telemetry.Consumer(f.Name, h.Problems)
+	}
+	return h, err
 }
 
 // startDeadLetters runs the service that answers for what functions gave up on.

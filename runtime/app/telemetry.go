@@ -38,7 +38,7 @@ func relayed(r *relay.Relay) func() (leads bool, streams []telemetry.RelayedStre
 	return func() (bool, []telemetry.RelayedStream) {
 		var all []telemetry.RelayedStream
 		for _, s := range r.Status() {
-			all = append(all, telemetry.RelayedStream{Name: s.Stream, Position: s.Relayed, Head: s.Head, Stopped: s.Problem != ""})
+			all = append(all, telemetry.RelayedStream{Name: s.Stream, Position: s.Relayed, Head: s.Head, Stopped: s.Problem != "", Lag: s.Lag})
 		}
 		return r.Leads(), all
 	}

@@ -244,8 +244,17 @@ func TestWhatIsAwayIsWaitedFor(t *testing.T) {
 		}
 		return nil
 	})
+	if told := h.Problems(); len(told) != 1 || !strings.HasPrefix(told["COUNTERS"], "1 in hand wait: the bank: ") {
+		t.Errorf("its problems are %v", told)
+	}
 	back.Store(true)
 	w.isEventually(1)
+	w.eventually("have no problem", func() error {
+		if told := h.Problems(); told["COUNTERS"] != "" {
+			return fmt.Errorf("its problems are %v", told)
+		}
+		return nil
+	})
 	if d := w.consumer("picky"); d.NumRedelivered > 0 {
 		t.Errorf("it was put off: %+v", d)
 	}

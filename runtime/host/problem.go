@@ -50,6 +50,16 @@ func (c *consumer) problem() string {
 	}
 }
 
+// Problems says, of each stream that the function takes messages from, what keeps
+// it from them; empty if nothing does.
+func (h *Host) Problems() map[string]string {
+	all := make(map[string]string, len(h.consumers))
+	for _, c := range h.consumers {
+		all[c.durable.Stream] = c.problem()
+	}
+	return all
+}
+
 // run is a call of a handler.
 type run struct {
 	began time.Time

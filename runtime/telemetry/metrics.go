@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/runtime/function"
 	"github.com/waybill-go/waybill/runtime/host"
 )
@@ -20,6 +21,8 @@ const (
 	scrapeTime = 10 * time.Second
 	// maxStreams are told apart; what is appended to others counts as "other".
 	maxStreams = 64
+	// maxTypes of events are told apart, over all streams; others count as "other".
+	maxTypes = 256
 )
 
 // seconds are the histograms' bounds: from what an append takes to the longest
@@ -34,13 +37,14 @@ type metrics struct {
 	requestDurations, eventDurations      *prometheus.HistogramVec
 	requestsInFlight, requestsWaiting     *prometheus.GaugeVec
 	eventsInFlight, eventsWaiting         *prometheus.GaugeVec
-	appends                               *prometheus.CounterVec
+	appends, appendEvents                 *prometheus.CounterVec
 	appendDurations                       *prometheus.HistogramVec
 
 	doors sync.Map // of doorKey: *door
 
 	mu      sync.Mutex
 	streams map[string]struct{}
+	types   map[typeKey]prometheus.Counter
 	sources []source
 }
 
@@ -55,7 +59,7 @@ func newMetrics(o Options, t *traces) *metrics {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds}, labels)
 	}
 	m := &metrics{
-		registry: prometheus.NewRegistry(), streams: map[string]struct{}{},
+		registry: prometheus.NewRegistry(), streams: map[string]struct{}{}, types: map[typeKey]prometheus.Counter{},
 		requests:         counter("waybill_requests_total", "Requests that were answered, by code; 200 is done.", "function", "door", "code"),
 		requestDurations: duration("waybill_request_duration_seconds", "From a request's arrival to its answer.", "function", "door"),
 		requestsInFlight: gauge("waybill_requests_in_flight", "Requests that are handled now."),
@@ -67,13 +71,14 @@ func newMetrics(o Options, t *traces) *metrics {
 		redelivered:      counter("waybill_redeliveries_total", "Deliveries that were not an event's first.", "function", "door"),
 		buried:           counter("waybill_dead_letters_buried_total", "Events that became dead letters, by reason.", "function", "reason"),
 		appends:          counter("waybill_appends_total", "Appends to the event store of this process, by outcome.", "stream", "outcome"),
+		appendEvents:     counter("waybill_append_events_total", "Events that were stored by this process, by type.", "stream", "type"),
 		appendDurations:  duration("waybill_append_duration_seconds", "From an append's arrival to its outcome.", "stream"),
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.requests, m.requestDurations, m.requestsInFlight, m.requestsWaiting,
 		m.events, m.eventDurations, m.eventsInFlight, m.eventsWaiting, m.redelivered, m.buried,
-		m.appends, m.appendDurations, m,
+		m.appends, m.appendEvents, m.appendDurations, m,
 	)
 	if o.Connection != nil {
 		m.add(o.Connection.collect)
@@ -159,6 +164,46 @@ func (m *metrics) appended(stream, outcome string, took time.Duration) {
 	stream = m.known(stream, outcome)
 	m.appends.WithLabelValues(stream, outcome).Inc()
 	m.appendDurations.WithLabelValues(stream).Observe(took.Seconds())
+}
+
+// typeKey is a type of events.
+type typeKey struct{ stream, name string }
+
+// stored counts the events of an append.
+func (m *metrics) stored(stream string, events []eventstore.Event) {
+	for _, e := range events {
+		m.ofType(typeKey{stream, e.Type}).Inc()
+	}
+}
+
+// ofType counts the events of a type, if it is one of a bounded number.
+func (m *metrics) ofType(key typeKey) prometheus.Counter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.types[key]; ok {
+		return c
+	}
+	if len(m.types) >= maxTypes {
+		return m.appendEvents.WithLabelValues("other", "other")
+	}
+	c := m.appendEvents.WithLabelValues(key.stream, key.name)
+	m.types[key] = c
+	return c
+}
+
+// Types has the types of events that functions take counted, from 0 on, where events
+// are stored.
+func (t *Telemetry) Types(functions ...function.Function) {
+	if t.metrics == nil {
+		return
+	}
+	for _, f := range functions {
+		for _, d := range f.Doors {
+			if e, ok := d.(*function.Event); ok {
+				t.metrics.ofType(typeKey{e.Stream, e.Type})
+			}
+		}
+	}
 }
 
 // known is the stream if it is one of a bounded number that something was stored

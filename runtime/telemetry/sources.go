@@ -29,6 +29,9 @@ var (
 	relayLag      = describe("waybill_relay_lag_events", "Events that are stored, and not in JetStream yet.", "stream")
 	relayStopped  = describe("waybill_relay_stopped", "1 while something keeps the relay from relaying; waybill ls says what.", "stream")
 
+	consumerLag     = describe("waybill_consumer_lag_events", "Events that wait for a function in JetStream, or are in hand; the leading event store tells it.", "function", "stream")
+	consumerStopped = describe("waybill_consumer_stopped", "1 while something keeps this replica from its events, or from one in hand; waybill ls says what.", "function", "stream")
+
 	lettersUnresolved = describe("waybill_dead_letters_unresolved", "Dead letters that are neither handled nor dropped.", "function")
 
 	commits         = describe("waybill_commits_total", "Transactions that the event store committed or tried to.")
@@ -84,6 +87,8 @@ type RelayedStream struct {
 	Position, Head uint64
 	// Stopped says that nothing is relayed.
 	Stopped bool
+	// Lag is how many events wait for each function, or are in hand.
+	Lag map[string]uint64
 }
 
 // Relay has the relay's state told: whether it leads, and how far each stream is.
@@ -96,6 +101,19 @@ func (t *Telemetry) Relay(state func() (leads bool, streams []RelayedStream)) {
 			tell(relayHead, gauge, float64(s.Head), s.Name)
 			tell(relayLag, gauge, float64(s.Head-min(s.Head, s.Position)), s.Name)
 			tell(relayStopped, gauge, number(s.Stopped), s.Name)
+			for function, n := range s.Lag {
+				tell(consumerLag, gauge, float64(n), function, s.Name)
+			}
+		}
+	})
+}
+
+// Consumer has told whether a function is kept from its events, of each stream that
+// it takes some from: problems says by what, empty if by nothing.
+func (t *Telemetry) Consumer(function string, problems func() map[string]string) {
+	t.add(func(tell teller) {
+		for stream, problem := range problems() {
+			tell(consumerStopped, gauge, number(problem != ""), function, stream)
 		}
 	})
 }

@@ -63,6 +63,9 @@ func (w appends) do(ctx context.Context, to eventstore.Store, a eventstore.Appen
 	outcome := outcomeOf(done, err)
 	if w.metrics != nil {
 		w.metrics.appended(a.Stream, outcome, time.Since(began))
+		if outcome == outcomeStored {
+			w.metrics.stored(a.Stream, done.Events)
+		}
 	}
 	if span == nil {
 		return done, err

@@ -21,6 +21,7 @@ import (
 	"github.com/waybill-go/waybill/eventstore/memory"
 	"github.com/waybill-go/waybill/eventstore/storetest"
 	"github.com/waybill-go/waybill/runtime/config"
+	"github.com/waybill-go/waybill/runtime/function"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -125,6 +126,50 @@ func TestAppendsCarryTheirTrace(t *testing.T) {
 		t.Error("no error")
 	}
 	tells(t, scrape(t, tel), `waybill_appends_total{outcome="stored",stream="ORDERS"} 5`, `waybill_appends_total{outcome="invalid",stream="other"} 1`)
+}
+
+// TestEventsAreCountedByType, from 0 on where a function takes them, and a bounded
+// number of types.
+func TestEventsAreCountedByType(t *testing.T) {
+	tel, _ := recorded()
+	tel.Types(function.Function{Doors: []function.Door{&function.Event{Stream: "ORDERS", Type: "overdue"}}})
+	memory := memory.New()
+	defer func() { _ = memory.Close() }()
+	store := tel.Backend(memory)
+	tells(t, scrape(t, tel), `waybill_append_events_total{stream="ORDERS",type="overdue"} 0`)
+	add := func(a eventstore.Append) {
+		t.Helper()
+		if _, err := store.Append(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	two := eventstore.Append{Stream: "ORDERS", Aggregate: "o1", Expected: eventstore.New, Events: []eventstore.Event{
+		storetest.Event("created", `{}`), storetest.Event("overdue", `{}`),
+	}}
+	add(two)
+	add(two) // it is stored already
+	for i := range maxTypes {
+		add(eventstore.Append{Stream: "MANY", Aggregate: "m", Expected: eventstore.Any, Events: []eventstore.Event{storetest.Event(fmt.Sprint("t", i), `{}`)}})
+	}
+	text := scrape(t, tel)
+	tells(t, text, `waybill_append_events_total{stream="ORDERS",type="overdue"} 1`, `waybill_append_events_total{stream="ORDERS",type="created"} 1`,
+		`waybill_append_events_total{stream="MANY",type="t0"} 1`, `waybill_append_events_total{stream="other",type="other"} 2`)
+	if n := strings.Count(text, "\nwaybill_append_events_total{"); n != maxTypes+1 {
+		t.Errorf("%d types are told apart", n)
+	}
+}
+
+func TestConsumersAreTold(t *testing.T) {
+	tel, _ := recorded()
+	problem := ""
+	tel.Consumer("payment", func() map[string]string { return map[string]string{"ORDERS": problem} })
+	tel.Relay(func() (bool, []RelayedStream) {
+		return true, []RelayedStream{{Name: "ORDERS", Lag: map[string]uint64{"payment": 3, "review": 0}}}
+	})
+	tells(t, scrape(t, tel), `waybill_consumer_stopped{function="payment",stream="ORDERS"} 0`,
+		`waybill_consumer_lag_events{function="payment",stream="ORDERS"} 3`, `waybill_consumer_lag_events{function="review",stream="ORDERS"} 0`)
+	problem = "1 in hand wait: the provider is away"
+	tells(t, scrape(t, tel), `waybill_consumer_stopped{function="payment",stream="ORDERS"} 1`)
 }
 
 func TestOutcomeOfAnAppend(t *testing.T) {
