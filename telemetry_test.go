@@ -226,6 +226,33 @@ func TestOneTraceInOneProcess(t *testing.T) {
 	}
 }
 
+// TestAFunctionThatNeverRanIsToldOf by the event store's metrics and by ls, while
+// an order waits for it.
+func TestAFunctionThatNeverRanIsToldOf(t *testing.T) {
+	s := newSystem(t)
+	server, listen := natstest.Start(t), freePort(t)
+	s.env = append(s.env, "NATS_URL="+server.URL())
+	s.start("run eventstore placeorder", "METRICS_LISTEN="+listen).ready()
+	if _, err := place(server.Connect(), "o1", "200"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "tell what waits", func() error {
+		_, text := status(t, "http://"+listen+"/metrics")
+		for _, line := range []string{
+			`waybill_consumer_lag_events{function="payment",stream="ORDERS"} 1`, `waybill_consumer_lag_events{function="shipping",stream="ORDERS"} 0`,
+		} {
+			if !strings.Contains(text, line+"\n") {
+				return fmt.Errorf("no %s in %s", line, text)
+			}
+		}
+		return nil
+	})
+	code, out := s.command("ls")
+	if code != 1 || !strings.Contains(out, "payment does not run, and never did, and events wait for it: 1\n") || strings.Contains(out, "shipping does not run, and") {
+		t.Errorf("ls ends with %d and says\n%s", code, out)
+	}
+}
+
 // TestOneTraceOverProcesses has each function in a process of its own, and ends
 // them at once: what they have not sent yet they send at their end.
 func TestOneTraceOverProcesses(t *testing.T) {

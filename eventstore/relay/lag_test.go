@@ -43,7 +43,7 @@ func TestLagIsToldWithNobodyThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range batch.Messages() { //nolint:revive // they are only to be delivered
+	for range batch.Messages() {
 	}
 	told(map[string]uint64{"payment": 40, "view": 100, "review": 100, "other": 0})
 	stop()
