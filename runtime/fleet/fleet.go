@@ -228,8 +228,11 @@ func (l *list) addMissing(expected []function.Function) {
 			s.Problems = []string{fmt.Sprintf("does not run%s, and events wait for it: %d", never, *s.Lag+uint64(max(0, *s.InHand)))}
 		}
 		for _, d := range f.Doors {
-			if r, ok := d.(*function.Request); ok {
-				s.hasProblem("does not run: nobody answers ", r.Subject())
+			switch d.(type) {
+			case *function.Request:
+				s.hasProblem("does not run: nobody answers ", d.Subject())
+			case *function.Server:
+				s.hasProblem("does not run: nobody serves ", d.Subject())
 			}
 		}
 	}

@@ -157,6 +157,7 @@ func TestWhatDoesNotRun(t *testing.T) {
 	later.Start = function.FromNow
 	silent := function.Function{Name: "silent", Doors: []function.Door{
 		function.Endpoint("silent.ask", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }),
+		function.Serve("HTTP", nil),
 	}}
 	s := hosttest.Start(t, view("view", nothing))
 	js, err := jetstream.New(s.Conn)
@@ -188,7 +189,7 @@ func TestWhatDoesNotRun(t *testing.T) {
 			"fresh":      `{"replicas":0,"lag":2,"in_hand":0,"problems":["does not run, and never did, and events wait for it: 2"]}`,
 			"other":      `{"replicas":0,"lag":0,"in_hand":0}`,
 			"later":      `{"replicas":0}`,
-			"silent":     `{"replicas":0,"problems":["does not run: nobody answers silent.ask"]}`,
+			"silent":     `{"replicas":0,"problems":["does not run: nobody answers silent.ask","does not run: nobody serves HTTP"]}`,
 		} {
 			if got := short(t, all[name]); got != want {
 				return fmt.Errorf("%s is %s, want %s", name, got, want)
