@@ -91,7 +91,7 @@ func TestEveryWayOfAnOrder(t *testing.T) {
 	conflict("orders.deliver", `{"order_id":"looked-at"}`, "is Paid")
 	good("orders.review", `{"order_id":"looked-at","decision":"approve","by":"bob"}`)
 	happened(t, nc, "looked-at", "created", "paymentdebited", "approved", "shipped")
-	conflict("orders.review", `{"order_id":"looked-at","decision":"reject","reason":"no","by":"carol"}`, "by bob")
+	conflict("orders.review", `{"order_id":"looked-at","decision":"reject","reason":"no","by":"carol"}`, "bob has decided")
 
 	good("accounts.deposit", `{"customer_id":"ann","amount":1000,"deposit_id":"d1"}`)
 	for id, end := range map[string]string{"rejected": `{"order_id":"rejected","decision":"reject","reason":"never seen","by":"bob"}`, "cancelled": `{"order_id":"cancelled","reason":"ill"}`} {
