@@ -262,7 +262,7 @@ func aDeadHandOverHoldsNobodyUp(t *testing.T, empty func(testing.TB) string) {
 func TestRebuildUnderLoad(t *testing.T) { each(t, rebuildUnderLoad) }
 
 func rebuildUnderLoad(t *testing.T, empty func(testing.TB) string) {
-	all, _ := whole(t, 4000)
+	all, _ := whole(t, 20_000) // it ends when enough was rebuilt
 	log := &stream{}
 	url := empty(t)
 	db := open(t, url)
