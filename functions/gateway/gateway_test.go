@@ -205,7 +205,7 @@ func TestProblems(t *testing.T) {
 		{"GET /api/orders?limit=1&limit=2", "", "", 400, "query.limit", "twice"},
 		{"GET /api/orders?status=Eaten", "", "", 400, "query.status", "allowed are"},
 		{"GET /api/orders?cursor=-", "", "", 400, "query.cursor", "not one that a page answered"},
-		{"GET /api/orders?created_from=today", "", "", 400, "query.created_from", "created_from"},
+		{"GET /api/orders?created_from=today", "", "", 400, "query.created_from", "must be a time like 2026-01-02T15:04:05Z"},
 		{"GET /api/orders/none/events", "", "", 404, "path.order_id", "there is no order"},
 		{"GET /api/orders/none/watch", "", "", 404, "path.order_id", "there is no order"},
 		{"GET /api/orders/none/watch", "", "Last-Event-ID: x", 400, "header.Last-Event-ID", "whole number"},

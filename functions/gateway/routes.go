@@ -104,7 +104,7 @@ func (a *api) routes() []*route {
 			reply:  reflect.TypeFor[History](), answers: []string{"Link"}, refusals: []int{404}, handle: a.events,
 		}, {
 			method: "GET", path: orderPath + "/watch", name: "watch", status: 200,
-			summary: "Be told what happens to an order, as server-sent events, until it ends: those that happened first, then each as it comes. " +
+			summary: "Be told what happens to an order, as server-sent events, until nothing more can happen to it: those that happened first, then each as it comes. " +
 				"id is the version, event the type, data the event as /events has it. The last event is end; 204 says that there is nothing more.",
 			params: []*huma.Param{id, inHeader(lastHeader, "Begin after this version.")},
 			others: []int{204}, refusals: []int{404}, handle: a.watch,

@@ -31,7 +31,6 @@ import (
 	"github.com/waybill-go/waybill/runtime/deadletter"
 	"github.com/waybill-go/waybill/runtime/fleet"
 	"github.com/waybill-go/waybill/runtime/function"
-	"github.com/waybill-go/waybill/runtime/host"
 	"github.com/waybill-go/waybill/runtime/telemetry"
 )
 
@@ -275,9 +274,9 @@ func (p Program) resources(functions []function.Function) []function.Resource {
 	return all
 }
 
-// streams are those that the functions read, and that of dead letters.
+// streams are those that the functions read or append to, and that of dead letters.
 func (p Program) streams() []string {
-	return host.RelayOptions(1, p.Functions...).Streams
+	return append(function.Streams(p.Functions), deadletter.Stream)
 }
 
 // names are what run takes: the event store and the functions.

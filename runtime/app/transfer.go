@@ -13,8 +13,6 @@ import (
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/eventstore/transfer"
-	"github.com/waybill-go/waybill/runtime/deadletter"
-	"github.com/waybill-go/waybill/runtime/function"
 )
 
 type exportCommand struct {
@@ -57,7 +55,7 @@ func (c exportCommand) known(ctx context.Context, s *session, from transfer.Sour
 		return fmt.Errorf("export %s: %w", c.Stream, err)
 	}
 	head, err := from.Head(ctx, c.Stream)
-	streams := append(function.Streams(s.program.Functions), deadletter.Stream)
+	streams := s.program.streams()
 	if err != nil || head > 0 || slices.Contains(streams, c.Stream) {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -59,6 +60,8 @@ func decodeRefusal(err error) error {
 			return Invalid(field, "is not a field of this request")
 		case semantic.JSONKind == '0' && isInteger(semantic.GoType):
 			return Invalid(field, "must be a whole number")
+		case isTime(semantic.GoType) && semantic.JSONKind == '"':
+			return Invalid(field, "must be a time like 2026-01-02T15:04:05Z (RFC 3339)")
 		case semantic.Err != nil:
 			return Invalid(field, "%s", plain(semantic.Err))
 		case field == "body":
@@ -106,6 +109,8 @@ func fieldOf(request any, value string) string {
 func isInteger(t reflect.Type) bool {
 	return t != nil && (t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64) && !reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalJSON([]byte) error }]())
 }
+
+func isTime(t reflect.Type) bool { return t == reflect.TypeFor[time.Time]() }
 
 // plain is the text of the cause without the library's own words.
 func plain(err error) string {

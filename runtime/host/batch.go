@@ -3,20 +3,24 @@ package host
 import (
 	"cmp"
 	"context"
-	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/waybill-go/waybill/eventstore"
 	"github.com/waybill-go/waybill/runtime/function"
 )
 
-// batchSize is how many events a projection gets at the most; it gets what is
-// there, and never waits for more.
 const (
+	// batchSize is how many events a projection gets at the most.
 	batchSize     = 256
 	batchCapacity = prefetchPerSlot * batchSize
-	batchYields   = 3
+	// batchRest is how many times as long as it took a projection rests after a
+	// batch that was not full, and longestRest how long at the most. What a batch
+	// costs however small it is would take the processors from what is on its way
+	// otherwise.
+	batchRest   = 4
+	longestRest = 10 * time.Millisecond
 )
 
 // batchDoor gathers what came while the last batch was applied.
@@ -50,13 +54,9 @@ func (b *batchDoor) add(d *delivery) {
 	}
 }
 
-// run applies batches until nothing waits. Before each it lets others run who can:
-// where the processors are busy, some of them bring more for the batch.
+// run applies batches until nothing waits.
 func (b *batchDoor) run() {
 	for {
-		for range batchYields {
-			runtime.Gosched()
-		}
 		b.mu.Lock()
 		n := min(len(b.waiting), batchSize)
 		batch := slices.Clone(b.waiting[:n])
@@ -73,7 +73,19 @@ func (b *batchDoor) run() {
 			continue
 		}
 		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.position, b.position) })
+		began := time.Now()
 		b.apply(batch)
+		if n < batchSize {
+			b.rest(batchRest * time.Since(began))
+		}
+	}
+}
+
+// rest lets events come together, unless the function stops.
+func (b *batchDoor) rest(d time.Duration) {
+	select {
+	case <-b.c.pull.Done():
+	case <-time.After(min(d, longestRest)):
 	}
 }
 
