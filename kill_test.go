@@ -14,8 +14,12 @@ import (
 // TestKilledProcessesLoseNothing kills every process in turn while orders come,
 // and the NATS server too.
 func TestKilledProcessesLoseNothing(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { killEach(t, newSystem(t), "eventstore", "payment", "payment") })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel() // most of it is waiting for what the killed had in hand
+		killEach(t, newSystem(t), "eventstore", "payment", "payment")
+	})
 	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
 		s := newSystem(t)
 		s.db = pgtest.Database(t)
 		s.env = append(s.env, "EVENTSTORE_DB="+s.db, "ORDERS_DB="+pgtest.Database(t), "GRPC_LISTEN=127.0.0.1:0")

@@ -113,6 +113,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
+	var judge []func()
 	for _, c := range []struct {
 		args, env string
 		code      int
@@ -146,15 +147,20 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"trace o1 --limit 0", "", 1, []string{"limit: is 0"}},
 		{"ls", "NATS_URL=nats://u:secret@127.0.0.1:1", 1, []string{"NATS_URL", "...@127.0.0.1:1"}},
 	} {
-		p := s.start(c.args, strings.Fields(c.env)...)
-		if code := p.ended(); code != c.code {
-			t.Errorf("%s %s ended with %d", c.env, c.args, code)
-		}
-		for _, word := range c.says {
-			if !strings.Contains(p.out.String(), word) || strings.Contains(p.out.String(), "secret") {
-				t.Errorf("%s %s does not say %s: %s", c.env, c.args, word, p.out.String())
+		p := s.start(c.args, append([]string{"DATA_DIR=" + t.TempDir()}, strings.Fields(c.env)...)...)
+		judge = append(judge, func() { // some wait for who is not there: all at once
+			if code := p.ended(); code != c.code {
+				t.Errorf("%s %s ended with %d", c.env, c.args, code)
 			}
-		}
+			for _, word := range c.says {
+				if !strings.Contains(p.out.String(), word) || strings.Contains(p.out.String(), "secret") {
+					t.Errorf("%s %s does not say %s: %s", c.env, c.args, word, p.out.String())
+				}
+			}
+		})
+	}
+	for _, end := range judge {
+		end()
 	}
 }
 
