@@ -15,10 +15,11 @@ const (
 	// batchSize is how many events a projection gets at the most.
 	batchSize     = 256
 	batchCapacity = prefetchPerSlot * batchSize
-	// batchRest is how many times as long as it took a projection rests after a
-	// batch that was not full, and longestRest how long at the most. What a batch
-	// costs however small it is would take the processors from what is on its way
-	// otherwise.
+	// After a batch a projection rests, batchRest times as long as that took and
+	// longestRest at the most, unless so many wait that it is worth a batch: what
+	// one costs however small it is would take the processors from what is on its
+	// way otherwise.
+	batchWorth  = batchSize / 4
 	batchRest   = 4
 	longestRest = 10 * time.Millisecond
 )
@@ -32,12 +33,13 @@ type batchDoor struct {
 	mu      sync.Mutex
 	waiting []*delivery
 	running bool
+	worth   chan struct{} // told when so many wait that a rest ends
 	idle    sync.WaitGroup
 }
 
 func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
 	c.oneByOne = true
-	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream)}
+	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream), worth: make(chan struct{}, 1)}
 }
 
 func (b *batchDoor) doorOf(string) string { return b.door.Subject() }
@@ -51,6 +53,12 @@ func (b *batchDoor) add(d *delivery) {
 	if !b.running {
 		b.running = true
 		b.idle.Go(b.run)
+	}
+	if len(b.waiting) >= batchWorth {
+		select {
+		case b.worth <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -75,17 +83,26 @@ func (b *batchDoor) run() {
 		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.position, b.position) })
 		began := time.Now()
 		b.apply(batch)
-		if n < batchSize {
-			b.rest(batchRest * time.Since(began))
-		}
+		b.rest(min(batchRest*time.Since(began), longestRest))
 	}
 }
 
 // rest lets events come together, unless the function stops.
 func (b *batchDoor) rest(d time.Duration) {
+	b.mu.Lock()
+	enough := len(b.waiting) >= batchWorth
 	select {
+	case <-b.worth: // of those that were there before
+	default:
+	}
+	b.mu.Unlock()
+	if enough {
+		return
+	}
+	select {
+	case <-b.worth:
 	case <-b.c.pull.Done():
-	case <-time.After(min(d, longestRest)):
+	case <-time.After(d):
 	}
 }
 
