@@ -15,31 +15,35 @@ const (
 	// batchSize is how many events a projection gets at the most.
 	batchSize     = 256
 	batchCapacity = prefetchPerSlot * batchSize
-	// After a batch a projection rests, batchRest times as long as that took and
-	// longestRest at the most, unless so many wait that it is worth a batch: what
+	// After a batch a projection pauses, pauseFactor times as long as that took and
+	// longestPause at the most, or until so many wait that it is worth a batch: what
 	// one costs however small it is would take the processors from what is on its
 	// way otherwise.
-	batchWorth  = batchSize / 4
-	batchRest   = 4
-	longestRest = 10 * time.Millisecond
+	batchWorth   = batchSize / 4
+	pauseFactor  = 4
+	longestPause = 10 * time.Millisecond
 )
 
-// batchDoor gathers what came while the last batch was applied.
+// batchDoor gathers what came while the last batch was applied, and a while after.
 type batchDoor struct {
 	c    *consumer
 	door *function.Projection
 	log  function.Log
+	// each is apply, but in tests.
+	each func(batch []*delivery)
 
 	mu      sync.Mutex
 	waiting []*delivery
 	running bool
-	worth   chan struct{} // told when so many wait that a rest ends
+	worth   chan struct{} // told when so many wait that a pause ends
 	idle    sync.WaitGroup
 }
 
 func newBatchDoor(c *consumer, d *function.Projection) *batchDoor {
 	c.oneByOne = true
-	return &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream), worth: make(chan struct{}, 1)}
+	b := &batchDoor{c: c, door: d, log: c.h.runner.Log(d.Stream), worth: make(chan struct{}, 1)}
+	b.each = b.apply
+	return b
 }
 
 func (b *batchDoor) doorOf(string) string { return b.door.Subject() }
@@ -82,13 +86,13 @@ func (b *batchDoor) run() {
 		}
 		slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.position, b.position) })
 		began := time.Now()
-		b.apply(batch)
-		b.rest(min(batchRest*time.Since(began), longestRest))
+		b.each(batch)
+		b.pause(min(pauseFactor*time.Since(began), longestPause))
 	}
 }
 
-// rest lets events come together, unless the function stops.
-func (b *batchDoor) rest(d time.Duration) {
+// pause lets events come together, unless the function stops.
+func (b *batchDoor) pause(d time.Duration) {
 	b.mu.Lock()
 	enough := len(b.waiting) >= batchWorth
 	select {
