@@ -29,7 +29,7 @@ func FuzzData(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !json.Valid(data) || !utf8.Valid(data) {
-			t.Skip()
+			return // nobody can have stored it
 		}
 		e := eventstore.Event{
 			Stream: "ORDERS", Position: 1, Aggregate: "a", Version: 1, ID: "x", Type: "happened",

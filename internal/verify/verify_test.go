@@ -14,9 +14,6 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // TestOnPostgres is a short run of the real command: three event stores, whose
 // connections the server ends. (CI runs one on SQLite as README has it.)
 func TestOnPostgres(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program and runs it for some seconds")
-	}
 	server := pgtest.Shared(t)
 	program := filepath.Join(t.TempDir(), "waybill")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/waybill-go/waybill").CombinedOutput(); err != nil {
