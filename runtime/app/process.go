@@ -40,7 +40,6 @@ type process struct {
 
 	health    health
 	telemetry *telemetry.Telemetry
-	reports   []host.Report // of the event store
 	// metricsAddress is where the metrics are; empty if nowhere.
 	metricsAddress string
 
@@ -176,9 +175,10 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 		return fmt.Errorf("EVENTSTORE_DB: %w", err)
 	}
 	p.onStop(func(context.Context) error { return backend.Close() })
+	var reports []host.Report
 	if b, ok := backend.(interface{ Stats() groupcommit.Stats }); ok {
 		p.telemetry.Commits(b.Stats)
-		p.reports = append(p.reports, storeReport(b.Stats))
+		reports = append(reports, storeReport(b.Stats))
 	}
 	backend = p.telemetry.Backend(backend)
 	p.telemetry.Types(p.program.Functions...)
@@ -187,7 +187,7 @@ func (p *process) startStore(ctx context.Context, own, needed bool) error {
 	if err != nil {
 		return err
 	}
-	return p.startFacade(ctx, backend, r)
+	return p.startFacade(ctx, backend, r, append(reports, relayReport(r)))
 }
 
 func (p *process) startRelay(backend eventstore.Backend, alone bool) (*relay.Relay, error) {
@@ -227,8 +227,8 @@ func (p *process) fail(err error) {
 }
 
 // startFacade serves the event store over gRPC, and makes it known as a
-// service, with how far each stream is relayed; the dead letters beside it.
-func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *relay.Relay) error {
+// service, with reports of its parts; the dead letters beside it.
+func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *relay.Relay, reports []host.Report) error {
 	access, err := p.access()
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (p *process) startFacade(ctx context.Context, store eventstore.Backend, r *
 		Name: EventStore, Description: "The event store, over gRPC.", Doors: []function.Door{refillDoor(r), forgetDoor(r)},
 	}, host.Options{
 		Store:    store,
-		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: append(p.reports, relayReport(r)),
+		Metadata: map[string]string{discovery.MetadataGRPC: address}, Reports: reports,
 	})
 	if err != nil {
 		return err
